@@ -1,0 +1,49 @@
+//! The shard of a Pinion core: hash table, item log and eviction.
+//!
+//! A [`Shard`] is a cache for one thread: plain synchronous code without I/O, clock or lock. The
+//! caller hands in the time, the seed and the limits. Keys and values are bytes.
+//!
+//! ```text
+//! key --hash--> Table: bucket of ten slots --offset--> Log: header | key | value
+//!                      (tag, offset, frequency)              \--page numbers--> pages
+//! ```
+//!
+//! - The table (`table`) grows one bucket at a time, the log (`log`) is reclaimed one
+//!   item at a time: no call does work that grows with the number of items.
+//! - Overhead of an item with a 16-byte key and a 64-byte value: 9 bytes of header and 9.2 bytes
+//!   of table, at every item count.
+//! - A hit reads one table line and the item, and writes at most to that line.
+//!
+//! ```
+//! use pinion_engine::{SetOptions, Shard, ShardConfig};
+//!
+//! let mut shard = Shard::new(&ShardConfig::default())?;
+//! let hash = shard.hash(b"key");
+//! shard.set(hash, b"key", b"value", &SetOptions::default(), 0)?;
+//! let entry = shard.get(hash, b"key", 0).expect("just stored");
+//! assert_eq!(entry.value.as_slice(), Some(&b"value"[..]));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#![deny(unsafe_code)]
+
+mod bounds;
+mod config;
+mod hash;
+mod intrinsics;
+mod item;
+mod log;
+mod mapping;
+mod request;
+mod shard;
+mod stats;
+mod table;
+mod value;
+
+pub use bounds::{KEY_BYTES_MAX, LOG_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+pub use config::{EngineError, Eviction, Limits, ShardConfig};
+pub use hash::KeyHash;
+pub use request::{Condition, Deadline, Deleted, Refusal, SetError, SetOptions, Stored};
+pub use shard::Shard;
+pub use stats::{Counters, ShardStats, Work};
+pub use value::{Chunks, Entry, Value};

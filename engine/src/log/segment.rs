@@ -1,0 +1,85 @@
+//! What is known of a segment beside its bytes, and the taking and freeing of whole segments.
+
+use super::Log;
+
+/// "No segment" in links.
+pub(crate) const NO_SEGMENT: u32 = u32::MAX;
+
+/// What a segment is used for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    Free,
+    Log,
+    Pages,
+}
+
+/// The side record of a segment: 40 bytes for each 4 to 256 KiB.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment {
+    /// The clock when the segment was opened; short deadlines count from here.
+    pub(super) base_ms: u64,
+    /// Bytes of live items ahead of the cursor; meaningless once the epoch is an older one.
+    pub(super) live_bytes: u32,
+    /// Bytes written.
+    pub(super) fill_bytes: u32,
+    /// The flushes that there had been when it was opened.
+    pub(super) epoch: u32,
+    /// The next newer segment of the log, the next free one, or the next of a page list.
+    pub(super) next: u32,
+    /// The one before in a page list.
+    pub(super) previous: u32,
+    /// Bit `i` is set when page `i` of a page segment is in use.
+    pub(super) pages: u16,
+    pub(super) kind: Kind,
+}
+
+const _: () = assert!(size_of::<Segment>() <= 40);
+
+impl Log {
+    /// Takes a free segment, one that was used before if there is one.
+    pub(super) fn open_segment(&mut self, kind: Kind, now_ms: u64) -> Option<u32> {
+        let opened = Segment {
+            base_ms: now_ms,
+            live_bytes: 0,
+            fill_bytes: 0,
+            epoch: self.epoch,
+            next: NO_SEGMENT,
+            previous: NO_SEGMENT,
+            pages: 0,
+            kind,
+        };
+        let index = if self.free != NO_SEGMENT {
+            let index = self.free;
+            self.free = self.segments[index as usize].next;
+            self.segments[index as usize] = opened;
+            index
+        } else if self.segments.len() < self.segments_max {
+            self.segments.push(opened);
+            (self.segments.len() - 1) as u32
+        } else {
+            return None;
+        };
+        self.in_use += 1;
+        Some(index)
+    }
+
+    /// Gives a segment back that nothing refers to any more.
+    pub(super) fn free_segment(&mut self, index: u32) {
+        let free = self.free;
+        let segment = &mut self.segments[index as usize];
+        segment.kind = Kind::Free;
+        segment.next = free;
+        self.free = index;
+        self.in_use -= 1;
+    }
+
+    #[inline]
+    pub(super) fn segment_of(&self, offset: u64) -> &Segment {
+        &self.segments[(offset >> self.segment_shift) as usize]
+    }
+
+    #[inline]
+    pub(super) fn segment_of_mut(&mut self, offset: u64) -> &mut Segment {
+        &mut self.segments[(offset >> self.segment_shift) as usize]
+    }
+}

@@ -1,0 +1,191 @@
+//! The log by itself: appending, passing, epochs, pages.
+
+use super::{Log, NO_SEGMENT, State, Tail};
+use crate::item::{Header, StoredDeadline, Version};
+
+const SEGMENT_BYTES: usize = 4 << 10;
+const PAGE_BYTES: usize = 1 << 10;
+
+fn log(segments: usize) -> Log {
+    Log::new(segments, SEGMENT_BYTES, false).unwrap()
+}
+
+fn header(value_bytes: usize, version: Version) -> Header {
+    Header {
+        dead: false,
+        paged: value_bytes > PAGE_BYTES,
+        key_bytes: 3,
+        value_bytes,
+        version,
+        flags: 0,
+        deadline: StoredDeadline::None,
+    }
+}
+
+fn append(log: &mut Log, header: &Header, now_ms: u64) -> u64 {
+    let item_bytes = log.item_bytes(header);
+    assert!(log.open_pages(header.pages(PAGE_BYTES), now_ms));
+    let base_ms = log.open_head(item_bytes, now_ms).unwrap();
+    let header = match header.deadline {
+        StoredDeadline::Absolute(ms) => {
+            Header { deadline: StoredDeadline::shortest(Some(ms), base_ms), ..*header }
+        }
+        _ => *header,
+    };
+    let offset = log.append(log.item_bytes(&header));
+    header.encode(log.at_mut(offset, item_bytes));
+    if header.paged {
+        let value = vec![header.version.number() as u8; header.value_bytes];
+        log.write_pages(log.page_ids_offset(offset, &header), &value);
+    }
+    offset
+}
+
+fn check(log: &Log) {
+    log.check(|offset, header| Ok(!header.dead && log.state(offset, header, 0) == State::Live))
+        .unwrap();
+}
+
+#[test]
+fn items_stay_within_segments_and_come_back_in_order() {
+    let mut log = log(8);
+    let sizes = [100, 1_000, 900, 1_000, 1_000, 500, 1_000, 17];
+    let offsets: Vec<u64> = sizes
+        .iter()
+        .enumerate()
+        .map(|(n, &bytes)| append(&mut log, &header(bytes, Version::Counted(n as u64 + 1)), 0))
+        .collect();
+    assert_eq!(log.segments_in_use(), 2);
+    check(&log);
+    let mut passed = Vec::new();
+    loop {
+        match log.tail() {
+            Tail::Empty => break,
+            Tail::SegmentFreed => {}
+            Tail::Item(offset, header) => {
+                passed.push(offset);
+                log.bury(offset, &header, State::Live);
+                log.pass_dead(&header);
+            }
+        }
+        check(&log);
+    }
+    assert_eq!(passed, offsets);
+    assert_eq!((log.segments_in_use(), log.data_bytes(), log.live_items()), (0, 0, 0));
+}
+
+#[test]
+fn the_reservation_ends_with_an_answer() {
+    let mut log = log(2);
+    let big = header(1_000, Version::Counted(1));
+    for _ in 0..8 {
+        append(&mut log, &big, 0);
+    }
+    assert_eq!(log.open_head(1_012, 0), None);
+    assert!(!log.open_pages(1, 0));
+}
+
+#[test]
+fn a_copy_keeps_the_deadline_under_another_base() {
+    let mut log = log(4);
+    let deadline = StoredDeadline::Absolute(5_000);
+    let with_deadline = Header { deadline, ..header(10, Version::Counted(1)) };
+    append(&mut log, &with_deadline, 1_000);
+    while log.head_left_bytes() > 1_100 {
+        append(&mut log, &header(1_000, Version::Counted(2)), 1_000);
+    }
+    append(&mut log, &header(1_000, Version::Counted(3)), 1_000);
+    append(&mut log, &header(1_000, Version::Counted(4)), 3_000);
+    let Tail::Item(offset, found) = log.tail() else { panic!("an item is at the tail") };
+    assert_eq!(found.deadline, StoredDeadline::Relative(4_000));
+    let moved = log.pass_by_copy(&found);
+    assert_ne!(moved, offset);
+    let header = log.header(moved);
+    assert_eq!(header.deadline, StoredDeadline::Relative(2_000));
+    assert_eq!(log.deadline_ms(moved, &header), Some(5_000));
+    assert_eq!(log.state(moved, &header, 4_999), State::Live);
+    assert_eq!(log.state(moved, &header, 5_000), State::Expired);
+    check(&log);
+}
+
+#[test]
+fn a_flush_spares_what_comes_after_it_wide_versions_included() {
+    let mut log = log(8);
+    let old = append(&mut log, &header(10, Version::Counted(1)), 0);
+    let old_wide = append(&mut log, &header(10, Version::Wide(u64::MAX)), 0);
+    let old_paged = append(&mut log, &header(5_000, Version::Counted(2)), 0);
+    log.flush(3);
+    assert_eq!((log.live_items(), log.live_bytes()), (0, 0));
+    let new = append(&mut log, &header(10, Version::Counted(4)), 0);
+    let new_wide = append(&mut log, &header(10, Version::Wide(1)), 0);
+    for (offset, state) in [
+        (old, State::Flushed),
+        (old_wide, State::Flushed),
+        (old_paged, State::Flushed),
+        (new, State::Live),
+        (new_wide, State::Live),
+    ] {
+        assert_eq!(log.state(offset, &log.header(offset), 0), state);
+    }
+    check(&log);
+    assert!(log.tail_is_flushed());
+    while log.tail_is_flushed() {
+        if let Tail::Item(offset, header) = log.tail() {
+            log.bury(offset, &header, State::Flushed);
+            log.pass_dead(&header);
+        }
+    }
+    check(&log);
+    assert_eq!((log.page_bytes_used(), log.dead_bytes(), log.live_items()), (0, 0, 2));
+}
+
+#[test]
+fn pages_come_from_the_fullest_segment_and_empty_segments_go_back() {
+    let mut log = log(16);
+    let paged: Vec<u64> = (1..=4)
+        .map(|n| append(&mut log, &header(3 * PAGE_BYTES, Version::Counted(n)), 0))
+        .collect();
+    assert_eq!(log.segments_in_use(), 1 + 3);
+    assert_eq!(log.page_bytes_used(), 12 * PAGE_BYTES as u64);
+    // The second item has pages in the first and the second segment.
+    log.bury(paged[1], &log.header(paged[1]), State::Live);
+    check(&log);
+    let refill = append(&mut log, &header(PAGE_BYTES + 1, Version::Counted(9)), 0);
+    assert_eq!(log.segments_in_use(), 1 + 3);
+    check(&log);
+    for &offset in [paged[0], paged[2], paged[3], refill].iter() {
+        log.bury(offset, &log.header(offset), State::Live);
+        check(&log);
+    }
+    assert_eq!((log.segments_in_use(), log.page_bytes_used()), (1, 0));
+    assert!(log.page_lists.iter().all(|&first| first == NO_SEGMENT));
+}
+
+#[test]
+fn gathering_empties_sparse_segments() {
+    let mut log = log(32);
+    // Segments of four pages, one item each; then three items of four go.
+    let items: Vec<u64> = (0..32)
+        .map(|n| append(&mut log, &header(PAGE_BYTES + 1, Version::Counted(n + 1)), 0))
+        .collect();
+    for (n, &offset) in items.iter().enumerate() {
+        if n % 2 == 1 {
+            log.bury(offset, &log.header(offset), State::Live);
+        }
+    }
+    assert!(log.pages_are_sparse());
+    let before = log.segments_in_use();
+    for &offset in items.iter().step_by(2) {
+        let header = log.header(offset);
+        assert!(log.gather_pages(offset, &header, 1 << 20) <= 2 * PAGE_BYTES);
+        check(&log);
+        let ids_offset = log.page_ids_offset(offset, &header);
+        for index in 0..2 {
+            let start = log.page_id(ids_offset, index) as usize * PAGE_BYTES;
+            let count = if index == 0 { PAGE_BYTES } else { 1 };
+            let page = &log.memory()[start..start + count];
+            assert!(page.iter().all(|&byte| byte == header.version.number() as u8));
+        }
+    }
+    assert!(log.segments_in_use() <= before - 7, "{before} then {}", log.segments_in_use());
+}

@@ -1,0 +1,231 @@
+//! The shard: one owner's cache, made of a table and a log.
+//!
+//! ```text
+//! read:   hash -> table line -> item            (find_live; drops what has expired on the way)
+//! write:  make_room (tail cursor) -> append at the head -> slot -> one split or merge
+//! upkeep: maintain: flushed memory, lowered limits, the table's size
+//! ```
+//!
+//! - S1. Every item in the log that is ahead of the tail cursor and not marked dead has exactly
+//!   one slot in the table, and every slot refers to such an item. So an item leaves both at once.
+//! - S2. At most one such item has a given key and may be served.
+//! - S3. The shard's clock never runs backwards: a reading earlier than the last counts as the
+//!   last.
+//!
+//! Cost: a lookup reads about 1.1 table lines and the item. A write does besides a bounded number
+//! of tail steps and at most one split or merge. Nothing here asks the allocator for memory.
+
+mod ahead;
+mod read;
+mod room;
+mod upkeep;
+mod validate;
+mod write;
+
+use std::io;
+
+use ahead::Ahead;
+
+use crate::bounds::{LINE_BYTES, OVERFLOW_LINES_MAX, PREFETCH_BYTES_MAX};
+use crate::config::{EngineError, Eviction, Limits, ShardConfig};
+use crate::hash::KeyHash;
+use crate::item::{self, HEADER_BYTES_MIN, Header};
+use crate::log::{Log, State};
+use crate::stats::{Counters, ShardStats, Work};
+use crate::table::{SlotRef, Table};
+
+/// A cache owned by one thread.
+///
+/// Every call that depends on time takes `now_ms`: milliseconds on a monotonic clock of the
+/// caller's, from any origin. Deadlines are points on that clock.
+#[derive(Debug)]
+pub struct Shard {
+    table: Table,
+    log: Log,
+    hash_seed: u64,
+    limits: Limits,
+    reserve_bytes: usize,
+    eviction: Eviction,
+    key_bytes_max: usize,
+    value_bytes_max: usize,
+    /// The latest clock reading handed in (S3).
+    now_ms: u64,
+    /// The counter that versions come from: the number of mutations so far.
+    version: u64,
+    /// What the shard may hold while it is above a lowered limit.
+    ceiling: Option<Ceiling>,
+    /// The next items at the tail, whose table lines were asked for.
+    ahead: Ahead,
+    /// Bytes of the mean item, within what a prefetch may ask for.
+    typical_item_bytes: usize,
+    counters: Counters,
+    work: Work,
+}
+
+/// An item that may be served, and where it is.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    slot: SlotRef,
+    offset: u64,
+    header: Header,
+    header_bytes: usize,
+}
+
+/// The bounds of a shard that is above a lowered limit: what it held when it was last looked at.
+/// So it cannot grow, and no single write has to shrink it.
+#[derive(Clone, Copy, Debug)]
+struct Ceiling {
+    /// Segments, with the one that copying needs.
+    segments: usize,
+    data_bytes: u64,
+}
+
+impl Shard {
+    /// Makes an empty shard. Reserves address space for its limit, and commits next to nothing.
+    ///
+    /// # Errors
+    ///
+    /// Says which number of the configuration is not possible, or that the kernel did not reserve
+    /// the memory.
+    pub fn new(config: &ShardConfig) -> Result<Shard, EngineError> {
+        let plan = config.plan()?;
+        let reserve = |error: io::Error| EngineError::Reserve { bytes: plan.reserve_bytes, error };
+        let segments_max = plan.reserve_bytes / plan.segment_bytes;
+        // The shortest items fill the limit together with their share of the table's lines before
+        // the table runs out of buckets, at whatever size it is.
+        let lines_max = plan.reserve_bytes / (6 * (HEADER_BYTES_MIN + LINE_BYTES / 7)) + 64;
+        let overflow_max = (lines_max / 2).clamp(64, OVERFLOW_LINES_MAX);
+        let table = Table::new(lines_max, overflow_max, config.huge_pages).map_err(reserve)?;
+        let log = Log::new(segments_max, plan.segment_bytes, config.huge_pages).map_err(reserve)?;
+        Ok(Shard {
+            table,
+            log,
+            hash_seed: config.hash_seed,
+            limits: config.limits,
+            reserve_bytes: plan.reserve_bytes,
+            eviction: config.eviction,
+            key_bytes_max: config.key_bytes_max,
+            value_bytes_max: config.value_bytes_max,
+            now_ms: 0,
+            version: 0,
+            ceiling: None,
+            ahead: Ahead::default(),
+            typical_item_bytes: PREFETCH_BYTES_MAX / 2,
+            counters: Counters::default(),
+            work: Work::default(),
+        })
+    }
+
+    /// The hash of `key` in this shard, which every call about a key wants: a few nanoseconds.
+    #[inline]
+    #[must_use]
+    pub fn hash(&self, key: &[u8]) -> KeyHash {
+        KeyHash::of(key, self.hash_seed)
+    }
+
+    /// Items stored: O(1). Items that have expired without having been looked at are counted.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.log.live_items()
+    }
+
+    /// Whether no item is stored.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The present limits.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// The longest key that a write accepts, in bytes.
+    #[must_use]
+    pub fn key_bytes_max(&self) -> usize {
+        self.key_bytes_max
+    }
+
+    /// The longest value that a write accepts, in bytes. A small shard may refuse shorter ones.
+    #[must_use]
+    pub fn value_bytes_max(&self) -> usize {
+        self.value_bytes_max
+    }
+
+    /// Counters and gauges: O(1).
+    #[must_use]
+    pub fn stats(&self) -> ShardStats {
+        ShardStats {
+            items: self.len(),
+            live_bytes: self.log.live_bytes(),
+            dead_bytes: self.log.dead_bytes(),
+            log_bytes: (self.log.segments_in_use() * self.log.segment_bytes()) as u64,
+            page_bytes: self.log.page_bytes_used(),
+            table_bytes: (self.table.lines() * LINE_BYTES) as u64,
+            table_slots: self.table.slots(),
+            overflow_lines: self.table.overflow_lines() as u64,
+            counters: self.counters,
+            work: self.work,
+        }
+    }
+
+    /// Takes the clock's reading (S3).
+    #[inline]
+    fn tick(&mut self, now_ms: u64) {
+        self.now_ms = self.now_ms.max(now_ms);
+    }
+
+    /// Begins a call that may change the shard.
+    fn begin(&mut self, now_ms: u64) {
+        self.tick(now_ms);
+        self.work = Work::default();
+        if self.ceiling.is_some() {
+            self.lower_ceiling();
+        }
+    }
+
+    /// The item of `key` that may be served. Drops one that has expired or was flushed.
+    #[inline]
+    fn find_live(&mut self, hash: KeyHash, key: &[u8]) -> Option<Found> {
+        let probe = self.table.find(hash, |offset| item::key_is(self.log.at(offset), key));
+        self.work.lines_read += u64::from(probe.lines);
+        if u64::from(probe.lines) > self.counters.chain_lines_max {
+            self.counters.chain_lines_max = u64::from(probe.lines);
+        }
+        let slot = probe.found?;
+        let offset = self.table.offset(slot);
+        let (header, header_bytes) = Header::decode_with_length(self.log.at(offset));
+        let found = Found { slot, offset, header, header_bytes };
+        match self.log.state(offset, &found.header, self.now_ms) {
+            State::Live => Some(found),
+            state => {
+                self.drop_item(hash, &found, state);
+                None
+            }
+        }
+    }
+
+    /// Takes an item out of the table and the log (S1).
+    #[cold]
+    fn drop_item(&mut self, hash: KeyHash, found: &Found, state: State) {
+        self.drop_slot(hash, found.slot, found.offset, &found.header, state);
+    }
+
+    /// Takes the item of a slot out of the table and the log (S1).
+    fn drop_slot(
+        &mut self,
+        hash: KeyHash,
+        slot: SlotRef,
+        offset: u64,
+        header: &Header,
+        state: State,
+    ) {
+        self.counters.expired += u64::from(state == State::Expired);
+        self.log.bury(offset, header, state);
+        self.table.remove(hash, slot);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! What happens beside reads and writes: flushing, limits, the table's size, and background work.
+
+use super::room::{Need, Pace};
+use super::{Ceiling, Shard};
+use crate::bounds::{LINE_BYTES, PREFETCH_BYTES_MAX, WRITES_PER_SURVEY};
+use crate::config::{EngineError, Eviction, Limits, check_limits};
+use crate::hash::KeyHash;
+use crate::item::HEADER_BYTES_MAX;
+use crate::log::{Log, State};
+use crate::stats::Counters;
+use crate::table::Items;
+
+/// The table takes at most about this part of a limit, for items of 140 bytes and more.
+const TABLE_SHARE: usize = 16;
+
+impl Shard {
+    /// Removes all items: O(1). `len()` is 0 at once and no read finds an old item; the memory
+    /// comes back as writes and [`Shard::maintain`] pass over it.
+    pub fn flush(&mut self) {
+        self.version += 1;
+        self.log.flush(self.version);
+    }
+
+    /// Does background work for the time being: takes back flushed memory, shrinks to a lowered
+    /// limit, restores the spare segments that writes drew on, shrinks the table. Examines at most
+    /// `budget_items` items and buckets, and returns how many it did; 0 when nothing is left to do.
+    pub fn maintain(&mut self, now_ms: u64, budget_items: usize) -> usize {
+        self.begin(now_ms);
+        let mut done = 0;
+        while done < budget_items && self.tail_work_is_due() && self.tail_step(Pace::Fair) {
+            done += 1;
+            self.look_ahead();
+        }
+        while done < budget_items && self.table.merge_due() && self.table.merge() {
+            self.counters.merges += 1;
+            self.work.resizes += 1;
+            done += 1;
+        }
+        done
+    }
+
+    /// Sets other limits, up to the reservation made at start. A lower limit takes effect bit by
+    /// bit, with each write and by [`Shard::maintain`]; until then the shard does not grow. Where
+    /// nothing may be evicted it is reached only as items go.
+    ///
+    /// # Errors
+    ///
+    /// The limit is too small for a handful of segments, or above the reservation.
+    pub fn set_limits(&mut self, limits: Limits) -> Result<(), EngineError> {
+        check_limits(&limits, self.log.segment_bytes(), self.reserve_bytes)?;
+        self.limits = limits;
+        self.lower_ceiling();
+        Ok(())
+    }
+
+    /// Touches the memory of the whole limit, so that no later call waits for the kernel: the log,
+    /// and the table's share for items of 140 bytes. Takes seconds for large limits.
+    pub fn prefault(&mut self) {
+        let table_bytes = self.limits.total_bytes / TABLE_SHARE;
+        self.table.prefault(table_bytes / LINE_BYTES);
+        self.log.prefault(self.limits.total_bytes - table_bytes);
+    }
+
+    /// Ends a write: splits or merges one bucket if it is time, and looks from time to time how
+    /// large items are.
+    pub(super) fn finish_write(&mut self) {
+        if self.version.is_multiple_of(WRITES_PER_SURVEY) {
+            let mean_bytes = self.log.live_bytes() / self.log.live_items().max(1);
+            self.typical_item_bytes = (mean_bytes as usize).clamp(1, PREFETCH_BYTES_MAX);
+        }
+        self.resize_once();
+    }
+
+    /// Splits or merges one bucket if the table's load calls for it.
+    fn resize_once(&mut self) {
+        if self.table.split_due() {
+            let mut items = SplitItems {
+                log: &mut self.log,
+                counters: &mut self.counters,
+                hash_seed: self.hash_seed,
+                now_ms: self.now_ms,
+                read: 0,
+            };
+            self.table.split(&mut items);
+            self.work.split_items += items.read;
+            self.work.resizes += 1;
+            self.counters.splits += 1;
+        } else if self.table.merge_due() && self.table.merge() {
+            self.work.resizes += 1;
+            self.counters.merges += 1;
+        }
+    }
+
+    /// Notes what a shard above its limits holds now, or that it is within them.
+    pub(super) fn lower_ceiling(&mut self) {
+        let segments = (self.log.segments_in_use() + 1).min(self.log.segments_max());
+        let ceiling = Ceiling { segments, data_bytes: self.log.data_bytes() };
+        self.ceiling = self.is_above_limits().then_some(ceiling);
+    }
+
+    /// Whether the shard holds more than its limits, which were lowered then.
+    fn is_above_limits(&self) -> bool {
+        self.log.segments_in_use() > self.segments_allowed(0)
+            || self.log.data_bytes() > self.limits.data_bytes.unwrap_or(u64::MAX)
+    }
+
+    /// Whether the tail cursor has work that ends: flushed items, a lowered limit, spare segments.
+    fn tail_work_is_due(&self) -> bool {
+        if self.log.tail_is_flushed() {
+            return true;
+        }
+        // Copying all that lives brings nothing back where there is no garbage.
+        (self.eviction != Eviction::None || self.garbage_is_much())
+            && (self.is_above_limits() || self.level(&Need::default(), self.spare_wanted()) < 0)
+    }
+}
+
+/// The items of a chain that is being split.
+struct SplitItems<'a> {
+    log: &'a mut Log,
+    counters: &'a mut Counters,
+    hash_seed: u64,
+    now_ms: u64,
+    read: u64,
+}
+
+impl Items for SplitItems<'_> {
+    fn prefetch(&mut self, offset: u64) {
+        self.log.prefetch(offset, HEADER_BYTES_MAX);
+    }
+
+    fn hash_of(&mut self, offset: u64) -> Option<KeyHash> {
+        self.read += 1;
+        let header = self.log.header(offset);
+        let state = self.log.state(offset, &header, self.now_ms);
+        if state != State::Live {
+            self.counters.expired += u64::from(state == State::Expired);
+            self.log.bury(offset, &header, state);
+            return None;
+        }
+        Some(KeyHash::of(self.log.key(offset, &header), self.hash_seed))
+    }
+}

@@ -1,0 +1,287 @@
+//! Storing, touching and deleting.
+//!
+//! A write that leaves the item's size as it was happens in place. Any other appends a new item
+//! and marks the old one dead. Both count as a use of the key.
+
+use super::{Found, Shard};
+use crate::bounds::{INLINE_VALUE_BYTES_MAX, ITEM_SHARE};
+use crate::config::Eviction;
+use crate::hash::KeyHash;
+use crate::item::{self, DEADLINE_MS_MAX, Header, StoredDeadline, Version};
+use crate::log::State;
+use crate::request::{Deadline, Deleted, SetError, SetOptions, Stored};
+use crate::shard::room::Need;
+
+/// An item on its way in. The header's deadline is settled once its segment is known.
+struct NewItem<'a> {
+    hash: KeyHash,
+    key: &'a [u8],
+    value: &'a [u8],
+    header: Header,
+    deadline_ms: Option<u64>,
+}
+
+impl Shard {
+    /// Stores `value` under `key`, if the condition holds. `hash` is this shard's hash of `key`.
+    /// Does not allocate. Copies the value once; beside that the work is bounded by constants and
+    /// by the item's size.
+    ///
+    /// # Errors
+    ///
+    /// [`SetError`]; the key is then as it was before, unless eviction took it.
+    pub fn set(
+        &mut self,
+        hash: KeyHash,
+        key: &[u8],
+        value: &[u8],
+        options: &SetOptions,
+        now_ms: u64,
+    ) -> Result<Stored, SetError> {
+        self.begin(now_ms);
+        self.check_lengths(key, value)?;
+        let old = self.find_live(hash, key);
+        let old_version = old.map(|old| old.header.version.number());
+        if let Some(refusal) = options.condition.refusal(old_version) {
+            return Ok(Stored::ConditionFailed(refusal));
+        }
+        let deadline_ms = match options.deadline {
+            Deadline::None => None,
+            Deadline::At(deadline_ms) => Some(deadline_ms),
+            Deadline::Keep => old.and_then(|old| self.log.deadline_ms(old.offset, &old.header)),
+        };
+        let version = match options.version {
+            Some(version) => Version::Wide(version),
+            None => Version::counted(self.version + 1),
+        };
+        let stored = Stored::Stored { version: version.number() };
+        if deadline_ms.is_some_and(|deadline_ms| deadline_ms <= self.now_ms) {
+            if let Some(old) = old {
+                self.drop_item(hash, &old, State::Live);
+            }
+            self.version += 1;
+            self.finish_write();
+            return Ok(stored);
+        }
+        let header = Header {
+            dead: false,
+            paged: value.len() > self.inline_bytes_max(),
+            key_bytes: key.len(),
+            value_bytes: value.len(),
+            version,
+            flags: options.flags.or(old.map(|old| old.header.flags)).unwrap_or(0),
+            deadline: StoredDeadline::None,
+        };
+        let new = NewItem { hash, key, value, header, deadline_ms };
+        if !old.is_some_and(|old| self.overwrite(&new, &old)) {
+            self.place(&new, old)?;
+        }
+        self.version += 1;
+        self.finish_write();
+        Ok(stored)
+    }
+
+    /// Gives an item another deadline (`None` takes it away), and returns its version, which stays
+    /// the same; `None` when there is no such item. A deadline that has come deletes it. Happens
+    /// in place unless the item had no deadline before, or a nearer one than four bytes can move.
+    ///
+    /// # Errors
+    ///
+    /// [`SetError::NoSpace`] when the item must be rewritten, there is no room and nothing may be
+    /// evicted. The item then is as it was.
+    pub fn set_deadline(
+        &mut self,
+        hash: KeyHash,
+        key: &[u8],
+        deadline_ms: Option<u64>,
+        now_ms: u64,
+    ) -> Result<Option<u64>, SetError> {
+        self.begin(now_ms);
+        let Some(found) = self.find_live(hash, key) else { return Ok(None) };
+        let version = found.header.version.number();
+        if deadline_ms.is_some_and(|deadline_ms| deadline_ms <= self.now_ms) {
+            self.drop_item(hash, &found, State::Live);
+            self.version += 1;
+            self.finish_write();
+            return Ok(Some(version));
+        }
+        let base_ms = self.log.base_ms(found.offset);
+        if let Some(deadline) = found.header.deadline.same_form(deadline_ms, base_ms) {
+            let item_bytes = self.log.item_bytes(&found.header);
+            let item = self.log.at_mut(found.offset, item_bytes);
+            item::set_deadline(item, &found.header, deadline);
+            self.table.mark_used(found.slot);
+            return Ok(Some(version));
+        }
+        let widest = Header { deadline: StoredDeadline::Absolute(0), ..found.header };
+        let need = Need { log_bytes: self.log.item_bytes(&widest), pages: 0 };
+        if need.log_bytes > self.log.segment_bytes() {
+            return Err(SetError::TooLarge);
+        }
+        self.make_room(&need)?;
+        // Making room may have moved the item, or evicted it.
+        let Some(found) = self.find_live(hash, key) else { return Ok(None) };
+        let base_ms = self.log.open_head(need.log_bytes, self.now_ms);
+        let base_ms = base_ms.ok_or(SetError::NoSpace)?;
+        let deadline = StoredDeadline::shortest(deadline_ms, base_ms);
+        let header = Header { deadline, ..found.header };
+        let item_bytes = self.log.item_bytes(&header);
+        let offset = self.log.append(item_bytes);
+        header.encode(self.log.at_mut(offset, item_bytes));
+        self.log.copy_body(found.offset, &found.header, offset, &header);
+        self.log.retire(found.offset, &found.header, State::Live);
+        self.table.relocate(found.slot, offset);
+        self.table.mark_used(found.slot);
+        self.work.bytes_copied += item_bytes as u64;
+        Ok(Some(version))
+    }
+
+    /// Deletes a key, with `version` only if the item has that version.
+    pub fn delete(
+        &mut self,
+        hash: KeyHash,
+        key: &[u8],
+        version: Option<u64>,
+        now_ms: u64,
+    ) -> Deleted {
+        self.begin(now_ms);
+        let found = self.find_live(hash, key);
+        let outcome = match (found, version) {
+            (None, _) => Deleted::Absent,
+            (Some(found), Some(wanted)) if found.header.version.number() != wanted => {
+                Deleted::VersionMismatch
+            }
+            (Some(found), _) => {
+                self.drop_item(hash, &found, State::Live);
+                self.version += 1;
+                Deleted::Deleted
+            }
+        };
+        self.finish_write();
+        outcome
+    }
+
+    /// The longest value that lies in the log beside its key.
+    fn inline_bytes_max(&self) -> usize {
+        INLINE_VALUE_BYTES_MAX.min(self.log.segment_bytes() / 4)
+    }
+
+    fn check_lengths(&self, key: &[u8], value: &[u8]) -> Result<(), SetError> {
+        if key.len() > self.key_bytes_max {
+            return Err(SetError::KeyTooLong { bytes_max: self.key_bytes_max });
+        }
+        if value.len() > self.value_bytes_max {
+            return Err(SetError::ValueTooLong { bytes_max: self.value_bytes_max });
+        }
+        Ok(())
+    }
+
+    /// Stores `new` over `old` in place, if its size allows. Returns whether it did.
+    fn overwrite(&mut self, new: &NewItem<'_>, old: &Found) -> bool {
+        let page_bytes = self.log.page_bytes();
+        let base_ms = self.log.base_ms(old.offset);
+        let deadline = old.header.deadline.same_form(new.deadline_ms, base_ms);
+        let deadline =
+            deadline.unwrap_or_else(|| StoredDeadline::shortest(new.deadline_ms, base_ms));
+        let header = Header { deadline, ..new.header };
+        let item_bytes = header.item_bytes(page_bytes);
+        if header.paged != old.header.paged
+            || header.pages(page_bytes) != old.header.pages(page_bytes)
+            || item_bytes != old.header.item_bytes(page_bytes)
+        {
+            return false;
+        }
+        let item = self.log.at_mut(old.offset, item_bytes);
+        let key_at = header.encode(item);
+        let value_at = key_at + new.key.len();
+        if header.paged {
+            // Key and page numbers are where they were: equal sizes leave equal headers.
+            let ids_offset = self.log.page_ids_offset(old.offset, &header);
+            self.log.overwrite_pages(ids_offset, new.value);
+        } else {
+            item[key_at..value_at].copy_from_slice(new.key);
+            item[value_at..].copy_from_slice(new.value);
+        }
+        self.table.mark_used(old.slot);
+        self.counters.overwrites_in_place += 1;
+        true
+    }
+
+    /// Appends `new` at the head, and lets its slot replace that of `old`.
+    fn place(&mut self, new: &NewItem<'_>, old: Option<Found>) -> Result<(), SetError> {
+        let need = self.need_of(new)?;
+        if let Some(old) = old.filter(|old| old.header.paged && self.eviction != Eviction::None) {
+            // Its pages are room for the new value; otherwise they would push others out.
+            self.drop_item(new.hash, &old, State::Live);
+        }
+        self.make_room(&need)?;
+        // Making room may have moved the old item, or evicted it.
+        let old = old.and_then(|_| self.find_live(new.hash, new.key));
+        if !self.log.open_pages(need.pages, self.now_ms) {
+            return Err(SetError::NoSpace);
+        }
+        let base_ms = self.log.open_head(need.log_bytes, self.now_ms);
+        let base_ms = base_ms.ok_or(SetError::NoSpace)?;
+        let deadline = StoredDeadline::shortest(new.deadline_ms, base_ms);
+        let header = Header { deadline, ..new.header };
+        let item_bytes = self.log.item_bytes(&header);
+        let offset = self.log.append(item_bytes);
+        let item = self.log.at_mut(offset, item_bytes);
+        let key_at = header.encode(item);
+        let value_at = key_at + new.key.len();
+        item[key_at..value_at].copy_from_slice(new.key);
+        if header.paged {
+            self.log.write_pages(self.log.page_ids_offset(offset, &header), new.value);
+        } else {
+            item[value_at..].copy_from_slice(new.value);
+        }
+        match old {
+            Some(old) => {
+                self.log.bury(old.offset, &old.header, State::Live);
+                self.table.relocate(old.slot, offset);
+                self.table.mark_used(old.slot);
+                Ok(())
+            }
+            None => self.add_slot(new.hash, offset, &header),
+        }
+    }
+
+    /// What `new` takes at most, or that it is too large for this shard.
+    fn need_of(&self, new: &NewItem<'_>) -> Result<Need, SetError> {
+        let page_bytes = self.log.page_bytes();
+        let deadline = match new.deadline_ms {
+            None => StoredDeadline::None,
+            Some(_) => StoredDeadline::Absolute(DEADLINE_MS_MAX),
+        };
+        let widest = Header { deadline, ..new.header };
+        let pages = widest.pages(page_bytes);
+        let need = Need { log_bytes: widest.item_bytes(page_bytes), pages };
+        let bytes = need.log_bytes + pages * page_bytes;
+        let bytes_max = self.limits.total_bytes / ITEM_SHARE;
+        let too_large = need.log_bytes > self.log.segment_bytes()
+            || bytes > bytes_max
+            || self.limits.data_bytes.is_some_and(|bytes_max| bytes as u64 > bytes_max);
+        if too_large { Err(SetError::TooLarge) } else { Ok(need) }
+    }
+
+    /// Gives a new item its slot. A full chain without a free overflow line evicts another item
+    /// of the chain, or refuses the new one where nothing may be evicted.
+    fn add_slot(&mut self, hash: KeyHash, offset: u64, header: &Header) -> Result<(), SetError> {
+        if self.table.insert(hash, offset).is_ok() {
+            return Ok(());
+        }
+        let victim = self.table.any_of(hash).filter(|_| self.eviction != Eviction::None);
+        let Some(slot) = victim else {
+            self.log.bury(offset, header, State::Live);
+            self.counters.no_space += 1;
+            return Err(SetError::NoSpace);
+        };
+        let victim_offset = self.table.offset(slot);
+        let victim_header = self.log.header(victim_offset);
+        let state = self.log.state(victim_offset, &victim_header, self.now_ms);
+        self.drop_slot(hash, slot, victim_offset, &victim_header, state);
+        self.counters.chain_evictions += 1;
+        let inserted = self.table.insert(hash, offset);
+        debug_assert!(inserted.is_ok(), "the removal left a free slot in the chain");
+        Ok(())
+    }
+}

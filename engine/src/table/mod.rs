@@ -1,0 +1,430 @@
+//! The hash table: linear hashing over cache lines, from a key's hash to an item's offset.
+//!
+//! ```text
+//! hash: [ tag 8 ][            ... bucket bits ]
+//!         primary lines (one per bucket)         overflow lines
+//!         0    1    2    3  ... buckets-1        1    2    3 ...
+//!         [10] [10] [10] [10]   [10]             [10] [10]
+//!                |________________________________^        chain = primary line + overflow lines
+//! ```
+//!
+//! The table grows and shrinks by one bucket at a time (Litwin, "Linear hashing", VLDB 1980), so
+//! no operation ever moves more than one chain and the load is the same at every item count. The
+//! table knows offsets only: whether a slot is the wanted one is the caller's closure to say, and
+//! a split asks the caller for each item's hash.
+//!
+//! - T1. A slot of hash `h` lies in the chain of `bucket_of(h)` and carries `h.tag()`.
+//! - T2. All lines of a chain but the last are full, and no overflow line is empty. So a chain of
+//!   `n` slots takes `max(1, ceil(n / 10))` lines, and its last line alone takes inserts.
+//! - T3. Lines beyond `buckets` and free overflow lines hold no slot.
+//!
+//! Cost: a lookup touches one line for 8 to 9 of 10 keys, two for nearly all others. The table
+//! takes 64 bytes for each 7 items.
+
+mod line;
+mod resize;
+
+use std::io;
+
+pub(crate) use line::{Line, Slot};
+pub(crate) use resize::Items;
+
+use crate::bounds::{
+    MERGE_ITEMS_PER_LINE, OVERFLOW_LINES_MAX, SLOTS_PER_LINE, SPLIT_ITEMS_PER_LINE,
+    SPLIT_ITEMS_PER_LINE_SCARCE,
+};
+use crate::hash::KeyHash;
+use crate::intrinsics::prefetch_element;
+use crate::mapping::Mapped;
+
+/// Slots that a resize gathers without asking the allocator: chains of 25 lines.
+const SCRATCH_SLOTS: usize = 256;
+
+/// A line: the top bit tells an overflow line from a primary one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct LineId(u32);
+
+impl LineId {
+    const OVERFLOW: u32 = 1 << 31;
+
+    #[inline(always)]
+    fn primary(bucket: usize) -> LineId {
+        LineId(bucket as u32)
+    }
+
+    #[inline(always)]
+    fn overflow(index: u32) -> LineId {
+        LineId(index | LineId::OVERFLOW)
+    }
+}
+
+/// Where a slot is. Any insert, removal or resize may move it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct SlotRef {
+    line: LineId,
+    index: usize,
+}
+
+/// The outcome of a lookup.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Probe {
+    /// The wanted slot.
+    pub(crate) found: Option<SlotRef>,
+    /// Lines of the chain that were read.
+    pub(crate) lines: u32,
+}
+
+/// The chain is full and no overflow line is left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ChainFull;
+
+/// The table of one shard.
+#[derive(Debug)]
+pub(crate) struct Table {
+    primary: Mapped<Line>,
+    /// Index 0 is never used, as it means "none".
+    overflow: Mapped<Line>,
+    /// Primary lines in use.
+    buckets: usize,
+    /// `buckets` rounded up to a power of two, minus one.
+    mask: usize,
+    /// Free overflow lines, linked by their overflow index; 0 ends the list.
+    overflow_free: u32,
+    /// The lowest overflow line that was never used.
+    overflow_fresh: u32,
+    overflow_used: usize,
+    slots_used: u64,
+    /// Slots of the chain that is being split; empty between calls.
+    scratch: Vec<Slot>,
+}
+
+impl Table {
+    /// Reserves a table of at most `primary_lines_max` buckets and `overflow_lines_max` overflow
+    /// lines (both cut to what indices can name). It begins with one bucket.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, when the ranges cannot be reserved.
+    pub(crate) fn new(
+        primary_lines_max: usize,
+        overflow_lines_max: usize,
+        huge_pages: bool,
+    ) -> io::Result<Table> {
+        let primary_lines_max = primary_lines_max.clamp(1, LineId::OVERFLOW as usize);
+        let overflow_lines_max = overflow_lines_max.min(OVERFLOW_LINES_MAX);
+        Ok(Table {
+            primary: Mapped::reserve(primary_lines_max, huge_pages)?,
+            overflow: Mapped::reserve(overflow_lines_max + 1, huge_pages)?,
+            buckets: 1,
+            mask: 0,
+            overflow_free: 0,
+            overflow_fresh: 1,
+            overflow_used: 0,
+            slots_used: 0,
+            scratch: Vec::with_capacity(SCRATCH_SLOTS),
+        })
+    }
+
+    /// Lines in use, primary and overflow.
+    #[inline]
+    pub(crate) fn lines(&self) -> usize {
+        self.buckets + self.overflow_used
+    }
+
+    /// Overflow lines in use.
+    pub(crate) fn overflow_lines(&self) -> usize {
+        self.overflow_used
+    }
+
+    /// Slots in use.
+    #[inline]
+    pub(crate) fn slots(&self) -> u64 {
+        self.slots_used
+    }
+
+    /// Touches the first `lines` primary lines.
+    pub(crate) fn prefault(&mut self, lines: usize) {
+        self.primary.prefault(lines);
+    }
+
+    /// Asks for the primary line of `hash`.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, hash: KeyHash) {
+        prefetch_element(&self.primary, self.bucket_of(hash));
+    }
+
+    /// Calls `f` with the offset of each slot of the primary line whose tag matches. If none does,
+    /// calls it with one slot of the first overflow line: the first whose tag matches, or any.
+    #[inline(always)]
+    pub(crate) fn candidates(&self, hash: KeyHash, mut f: impl FnMut(u64)) {
+        let line = &self.primary[self.bucket_of(hash)];
+        let mut mask = line.matches(hash.tag());
+        if mask == 0 && line.overflow() != 0 {
+            // No branch hangs on the contents of the overflow line, so the processor goes on to
+            // the next key of the batch while the line comes.
+            let line = &self.overflow[line.overflow() as usize];
+            let index = line.matches(hash.tag()).trailing_zeros() as usize;
+            f(line.offset(index.min(SLOTS_PER_LINE - 1)));
+        }
+        while mask != 0 {
+            f(line.offset(mask.trailing_zeros() as usize));
+            mask &= mask - 1;
+        }
+    }
+
+    /// Looks for the slot of `hash` whose offset `is_wanted` accepts.
+    #[inline(always)]
+    pub(crate) fn find(&self, hash: KeyHash, mut is_wanted: impl FnMut(u64) -> bool) -> Probe {
+        let tag = hash.tag();
+        let mut id = LineId::primary(self.bucket_of(hash));
+        let mut lines = 1;
+        loop {
+            let line = self.line(id);
+            let mut mask = line.matches(tag);
+            while mask != 0 {
+                let index = mask.trailing_zeros() as usize;
+                if is_wanted(line.offset(index)) {
+                    return Probe { found: Some(SlotRef { line: id, index }), lines };
+                }
+                mask &= mask - 1;
+            }
+            match line.overflow() {
+                0 => return Probe { found: None, lines },
+                next => id = LineId::overflow(next),
+            }
+            lines += 1;
+        }
+    }
+
+    /// All of a slot.
+    pub(crate) fn slot(&self, at: SlotRef) -> Slot {
+        self.line(at.line).slot(at.index)
+    }
+
+    /// The item's offset.
+    #[inline(always)]
+    pub(crate) fn offset(&self, at: SlotRef) -> u64 {
+        self.line(at.line).offset(at.index)
+    }
+
+    /// Counts a use: CLOCK bit and frequency. Returns the frequency before.
+    #[inline(always)]
+    pub(crate) fn mark_used(&mut self, at: SlotRef) -> u8 {
+        self.line_mut(at.line).mark_used(at.index)
+    }
+
+    /// Sets or clears the CLOCK bit.
+    pub(crate) fn set_referenced(&mut self, at: SlotRef, referenced: bool) {
+        self.line_mut(at.line).set_referenced(at.index, referenced);
+    }
+
+    /// Points a slot at the item's new place. Frequency and CLOCK bit stay.
+    pub(crate) fn relocate(&mut self, at: SlotRef, offset: u64) {
+        self.line_mut(at.line).set_offset(at.index, offset);
+    }
+
+    /// Adds a slot for a new item: neither referenced nor ever hit.
+    ///
+    /// # Errors
+    ///
+    /// `ChainFull` when the chain needs an overflow line and none is left. After any removal from
+    /// the same chain (`any_of`) the insert succeeds.
+    pub(crate) fn insert(&mut self, hash: KeyHash, offset: u64) -> Result<(), ChainFull> {
+        let slot = Slot { tag: hash.tag(), offset, frequency: 0, referenced: false };
+        self.append(LineId::primary(self.bucket_of(hash)), slot)
+    }
+
+    /// Removes a slot of `hash`'s chain. A slot of the chain's last line takes its place, so that
+    /// T2 holds.
+    pub(crate) fn remove(&mut self, hash: KeyHash, at: SlotRef) {
+        let mut before = None;
+        let mut last = LineId::primary(self.bucket_of(hash));
+        while let Some(next) = self.next(last) {
+            before = Some(last);
+            last = next;
+        }
+        if last != at.line {
+            let from = 31 - self.line(last).used().leading_zeros() as usize;
+            let filler = self.line(last).slot(from);
+            self.line_mut(at.line).put(at.index, filler);
+            self.line_mut(last).clear(from);
+        } else {
+            self.line_mut(last).clear(at.index);
+        }
+        if let Some(before) = before
+            && self.line(last).used() == 0
+        {
+            self.line_mut(before).set_overflow(0);
+            self.give_overflow(last);
+        }
+        self.slots_used -= 1;
+    }
+
+    /// Some slot of `hash`'s primary line, an unreferenced one if there is one: what to evict
+    /// when the chain cannot take an insert.
+    pub(crate) fn any_of(&self, hash: KeyHash) -> Option<SlotRef> {
+        let line_id = LineId::primary(self.bucket_of(hash));
+        let line = self.line(line_id);
+        let used = (0..32).filter(|index| line.used() & 1 << index != 0);
+        let index = used.min_by_key(|&index| line.slot(index).referenced)?;
+        Some(SlotRef { line: line_id, index })
+    }
+
+    /// Whether the load calls for one more bucket.
+    #[inline]
+    pub(crate) fn split_due(&self) -> bool {
+        let per_line =
+            if self.overflow_scarce() { SPLIT_ITEMS_PER_LINE_SCARCE } else { SPLIT_ITEMS_PER_LINE };
+        self.slots_used > per_line * self.lines() as u64 && self.buckets < self.primary.len()
+    }
+
+    /// Whether the load calls for one bucket less.
+    #[inline]
+    pub(crate) fn merge_due(&self) -> bool {
+        self.slots_used < MERGE_ITEMS_PER_LINE * self.lines() as u64
+            && self.buckets > 1
+            && !self.overflow_scarce()
+    }
+
+    /// Calls `f` with the bucket and the slot of every slot in the table, and checks T2 and T3.
+    /// For deep checks: walks the whole table.
+    ///
+    /// # Errors
+    ///
+    /// Says which invariant does not hold, and where.
+    pub(crate) fn check(&self, mut f: impl FnMut(usize, Slot)) -> Result<(), String> {
+        let mut slots = 0;
+        let mut overflow = 0;
+        for bucket in 0..self.buckets {
+            let mut id = LineId::primary(bucket);
+            loop {
+                let line = self.line(id);
+                for index in (0..32).filter(|index| line.used() & 1 << index != 0) {
+                    f(bucket, line.slot(index));
+                    slots += 1;
+                }
+                if id != LineId::primary(bucket) && line.used() == 0 {
+                    return Err(format!("bucket {bucket} has an empty overflow line"));
+                }
+                let Some(next) = self.next(id) else { break };
+                if line.first_free().is_some() {
+                    return Err(format!("bucket {bucket} has a hole before its last line"));
+                }
+                id = next;
+                overflow += 1;
+                if overflow > self.overflow_used {
+                    return Err("more overflow lines in chains than in use".into());
+                }
+            }
+        }
+        let beyond = &self.primary[self.buckets..self.primary.len().min(self.buckets + 64)];
+        if beyond.iter().any(|line| !line.is_empty()) {
+            return Err("a line beyond the last bucket is not empty".into());
+        }
+        let mut free = self.overflow_free;
+        let mut free_lines = 0;
+        while free != 0 {
+            if self.overflow[free as usize].used() != 0 {
+                return Err(format!("free overflow line {free} has slots"));
+            }
+            free = self.overflow[free as usize].overflow();
+            free_lines += 1;
+        }
+        let counted = (slots, overflow, overflow + free_lines + 1);
+        let stated = (self.slots_used, self.overflow_used, self.overflow_fresh as usize);
+        if counted != stated {
+            return Err(format!("slots, overflow, fresh are {counted:?}, said to be {stated:?}"));
+        }
+        Ok(())
+    }
+
+    /// The bucket of `hash` at the present size.
+    #[inline(always)]
+    pub(crate) fn bucket_of(&self, hash: KeyHash) -> usize {
+        let bucket = hash.low_bits(self.mask);
+        if bucket >= self.buckets { bucket & self.mask >> 1 } else { bucket }
+    }
+
+    /// Puts `slot` at the end of a chain.
+    fn append(&mut self, first: LineId, slot: Slot) -> Result<(), ChainFull> {
+        let mut last = first;
+        while let Some(next) = self.next(last) {
+            last = next;
+        }
+        if let Some(index) = self.line(last).first_free() {
+            self.line_mut(last).put(index, slot);
+        } else {
+            let fresh = self.take_overflow().ok_or(ChainFull)?;
+            self.overflow[fresh as usize].put(0, slot);
+            self.line_mut(last).set_overflow(fresh);
+        }
+        self.slots_used += 1;
+        Ok(())
+    }
+
+    fn next(&self, id: LineId) -> Option<LineId> {
+        match self.line(id).overflow() {
+            0 => None,
+            next => Some(LineId::overflow(next)),
+        }
+    }
+
+    #[inline(always)]
+    fn line(&self, id: LineId) -> &Line {
+        if id.0 & LineId::OVERFLOW == 0 {
+            &self.primary[id.0 as usize]
+        } else {
+            &self.overflow[(id.0 & !LineId::OVERFLOW) as usize]
+        }
+    }
+
+    #[inline(always)]
+    fn line_mut(&mut self, id: LineId) -> &mut Line {
+        if id.0 & LineId::OVERFLOW == 0 {
+            &mut self.primary[id.0 as usize]
+        } else {
+            &mut self.overflow[(id.0 & !LineId::OVERFLOW) as usize]
+        }
+    }
+
+    /// Fewer than one overflow line in sixteen is left.
+    #[inline]
+    fn overflow_scarce(&self) -> bool {
+        let lines_max = self.overflow.len() - 1;
+        self.overflow_used > lines_max - lines_max / 16
+    }
+
+    fn overflow_left(&self) -> usize {
+        self.overflow.len() - 1 - self.overflow_used
+    }
+
+    /// An empty overflow line.
+    fn take_overflow(&mut self) -> Option<u32> {
+        let taken = if self.overflow_free != 0 {
+            let taken = self.overflow_free;
+            self.overflow_free = self.overflow[taken as usize].overflow();
+            self.overflow[taken as usize].set_overflow(0);
+            taken
+        } else if (self.overflow_fresh as usize) < self.overflow.len() {
+            self.overflow_fresh += 1;
+            self.overflow_fresh - 1
+        } else {
+            return None;
+        };
+        self.overflow_used += 1;
+        Some(taken)
+    }
+
+    /// Frees an overflow line that holds no slot and is linked nowhere.
+    fn give_overflow(&mut self, id: LineId) {
+        let free = self.overflow_free;
+        let line = self.line_mut(id);
+        debug_assert!(line.is_empty());
+        line.set_overflow(free);
+        self.overflow_free = id.0 & !LineId::OVERFLOW;
+        self.overflow_used -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests;
