@@ -1,0 +1,395 @@
+//! One connection: bytes on their way out, requests waiting for their replies, a torn reply.
+//!
+//! Invariants:
+//! - I1. `queue` holds the requests in the order in which they were encoded, which is the order in
+//!   which the server answers.
+//! - I2. A request's `sent_ns` is set when the kernel has accepted its last byte, and not before:
+//!   `end` is the offset of that byte in the stream, compared with the bytes accepted so far.
+//! - I3. `partial` is empty or starts with a reply that is not complete yet.
+//!
+//! Cost: one `send` per flush however many requests it carries; one `recv` per call; no allocation
+//! once the buffers have grown to what the pipeline needs.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use crate::config::Protocol;
+use crate::error::Error;
+use crate::protocol::{Op, resp};
+use crate::recorder::Class;
+use crate::sys::monotonic_ns;
+
+/// Unsent bytes beyond which a connection takes no further request.
+pub(crate) const OUT_BYTES_MAX: usize = 1 << 20;
+
+/// Longest time for a connection to open, and for its first exchange.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A request that has been encoded and not answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pending {
+    /// When the schedule wanted it sent.
+    pub(crate) intended_ns: u64,
+    /// When the kernel had accepted its last byte; 0 before that.
+    pub(crate) sent_ns: u64,
+    /// Offset of its end in the outgoing stream.
+    pub(crate) end: u64,
+    /// The key.
+    pub(crate) key: u32,
+    /// For a read the floor of the key when it was encoded, for a write its version.
+    pub(crate) version: u32,
+    /// For a write, the base of its stamp.
+    pub(crate) base: u32,
+    /// What it does.
+    pub(crate) op: Op,
+    /// The class that it is reported under.
+    pub(crate) class: Class,
+    /// Whether it belongs to the measured phase.
+    pub(crate) measured: bool,
+}
+
+/// What a receive brought.
+pub(crate) enum Received {
+    /// This many bytes, at the start of the scratch buffer.
+    Bytes(usize),
+    /// Nothing at the moment.
+    Nothing,
+    /// The other side has closed, or the connection is broken.
+    Closed(Option<io::Error>),
+}
+
+/// A connection to the server.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    queue: VecDeque<Pending>,
+    /// Requests at the front of the queue whose last byte has been accepted.
+    sent_count: usize,
+    out: Vec<u8>,
+    out_at: usize,
+    encoded_bytes: u64,
+    accepted_bytes: u64,
+    /// The torn reply at the end of what was received (I3).
+    partial: Vec<u8>,
+    /// Length of `partial` before which parsing it again is no use.
+    partial_min: usize,
+    /// Whether the worker watches for room to write.
+    pub(crate) writes_watched: bool,
+    /// Whether the worker has it in its line of connections with room.
+    pub(crate) offered: bool,
+    /// Whether it is in the worker's list of connections to flush.
+    pub(crate) dirty: bool,
+    /// False once it has been given up.
+    pub(crate) open: bool,
+}
+
+impl Connection {
+    /// Opens a connection, with its first exchange where the protocol has one.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be opened, [`Error::Server`] if the server refuses `HELLO 3`.
+    pub(crate) fn open(target: &Target, protocol: Protocol) -> Result<Connection, Error> {
+        let context = || format!("cannot connect to {}", target.name);
+        let mut stream = target.connect()?;
+        if protocol == Protocol::Resp3 {
+            say_hello(&mut stream, &target.name)?;
+        }
+        stream.set_nodelay(true).map_err(|error| Error::io(context(), error))?;
+        stream.set_nonblocking(true).map_err(|error| Error::io(context(), error))?;
+        Ok(Connection {
+            stream,
+            queue: VecDeque::new(),
+            sent_count: 0,
+            out: Vec::new(),
+            out_at: 0,
+            encoded_bytes: 0,
+            accepted_bytes: 0,
+            partial: Vec::new(),
+            partial_min: 0,
+            writes_watched: false,
+            offered: false,
+            dirty: false,
+            open: true,
+        })
+    }
+
+    pub(crate) fn fd(&self) -> RawFd {
+        self.stream.as_raw_fd()
+    }
+
+    /// Requests without a reply.
+    pub(crate) fn outstanding(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether another request may be pushed.
+    pub(crate) fn has_room(&self, pipeline: usize) -> bool {
+        self.open && self.queue.len() < pipeline && self.unsent_bytes() < OUT_BYTES_MAX
+    }
+
+    /// Bytes encoded but not accepted by the kernel.
+    pub(crate) fn unsent_bytes(&self) -> usize {
+        self.out.len() - self.out_at
+    }
+
+    /// Adds a request, whose bytes `encode` appends.
+    #[inline]
+    pub(crate) fn push(&mut self, mut pending: Pending, encode: impl FnOnce(&mut Vec<u8>)) {
+        let before = self.out.len();
+        encode(&mut self.out);
+        self.encoded_bytes += (self.out.len() - before) as u64;
+        pending.end = self.encoded_bytes;
+        pending.sent_ns = 0;
+        self.queue.push_back(pending);
+    }
+
+    /// Sends what the kernel takes, and stamps the requests that it has taken whole (I2).
+    ///
+    /// # Errors
+    /// The error of the socket; a full socket is none.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        if self.out_at == self.out.len() {
+            return Ok(());
+        }
+        match self.stream.write(&self.out[self.out_at..]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(bytes) => {
+                self.out_at += bytes;
+                self.accepted_bytes += bytes as u64;
+            }
+            Err(error) if is_retry(&error) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        if self.out_at == self.out.len() {
+            self.out.clear();
+            self.out_at = 0;
+        }
+        let now_ns = monotonic_ns();
+        while let Some(pending) = self.queue.get_mut(self.sent_count) {
+            if pending.end > self.accepted_bytes {
+                break;
+            }
+            pending.sent_ns = now_ns;
+            self.sent_count += 1;
+        }
+        Ok(())
+    }
+
+    /// One `recv` into `scratch`.
+    #[inline]
+    pub(crate) fn receive(&mut self, scratch: &mut [u8]) -> Received {
+        match self.stream.read(scratch) {
+            Ok(0) => Received::Closed(None),
+            Ok(bytes) => Received::Bytes(bytes),
+            Err(error) if is_retry(&error) => Received::Nothing,
+            Err(error) => Received::Closed(Some(error)),
+        }
+    }
+
+    /// What is to be parsed now that `received` has come: with the torn reply in front of it, if
+    /// there is one. `None` if that cannot be a whole reply yet.
+    ///
+    /// Without a torn reply nothing is copied. The result goes back to [`Connection::keep`].
+    #[inline]
+    pub(crate) fn join<'a>(&mut self, received: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+        if self.partial.is_empty() {
+            return Some(Cow::Borrowed(received));
+        }
+        self.partial.extend_from_slice(received);
+        if self.partial.len() < self.partial_min {
+            return None;
+        }
+        Some(Cow::Owned(std::mem::take(&mut self.partial)))
+    }
+
+    /// Keeps what is left of `input` after its first `consumed` bytes: a torn reply (I3), which is
+    /// not complete before it has `bytes_min` bytes.
+    #[inline]
+    pub(crate) fn keep(&mut self, input: Cow<'_, [u8]>, consumed: usize, bytes_min: usize) {
+        debug_assert!(self.partial.is_empty());
+        self.partial_min = bytes_min;
+        match input {
+            Cow::Borrowed(bytes) => self.partial.extend_from_slice(&bytes[consumed..]),
+            Cow::Owned(mut bytes) => {
+                bytes.drain(..consumed);
+                self.partial = bytes;
+            }
+        }
+    }
+
+    /// The request that the next reply answers.
+    #[inline]
+    pub(crate) fn front(&self) -> Option<&Pending> {
+        self.queue.front()
+    }
+
+    /// Takes the oldest request off, because it is answered or given up.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<Pending> {
+        let pending = self.queue.pop_front()?;
+        self.sent_count = self.sent_count.saturating_sub(1);
+        Some(pending)
+    }
+}
+
+fn is_retry(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// Where the server is: all addresses of a `host:port`.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    /// The text form, for messages.
+    pub(crate) name: String,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Target {
+    /// Finds the addresses of `host:port`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if it has none.
+    pub(crate) fn resolve(name: &str) -> Result<Target, Error> {
+        let bad = |why: String| Error::Usage(format!("--target {name}: {why}"));
+        let addresses: Vec<SocketAddr> =
+            name.to_socket_addrs().map_err(|error| bad(error.to_string()))?.collect();
+        if addresses.is_empty() {
+            return Err(bad("no address".to_owned()));
+        }
+        Ok(Target { name: name.to_owned(), addresses })
+    }
+
+    /// Connects to the first address that answers.
+    fn connect(&self) -> Result<TcpStream, Error> {
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for address in &self.addresses {
+            match TcpStream::connect_timeout(address, CONNECT_TIMEOUT) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(Error::io(format!("cannot connect to {}", self.name), last))
+    }
+}
+
+/// Switches the connection to RESP3 and waits for the server's consent.
+fn say_hello(stream: &mut TcpStream, target: &str) -> Result<(), Error> {
+    let context = || format!("no answer to HELLO 3 from {target}");
+    let refuse = |why: &str| Err(Error::Server(format!("{target} does not speak RESP3: {why}")));
+    stream
+        .set_read_timeout(Some(CONNECT_TIMEOUT))
+        .and_then(|()| stream.write_all(resp::HELLO_3))
+        .map_err(|error| Error::io(context(), error))?;
+    let mut reply = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        let bytes = stream.read(&mut chunk).map_err(|error| Error::io(context(), error))?;
+        reply.extend_from_slice(&chunk[..bytes]);
+        if reply.starts_with(b"-") && reply.ends_with(b"\r\n") {
+            return refuse(&reply.trim_ascii().escape_ascii().to_string());
+        }
+        match resp::skip(&reply) {
+            Err(why) => return refuse(why),
+            Ok(Some(length)) if length == reply.len() => return Ok(()),
+            Ok(Some(_)) => return refuse("more than one reply"),
+            Ok(None) if bytes == 0 || reply.len() > (1 << 20) => {
+                return refuse("the reply never ends");
+            }
+            Ok(None) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn pair() -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let name = listener.local_addr().expect("bound").to_string();
+        let target = Target::resolve(&name).expect("an address");
+        let connection = Connection::open(&target, Protocol::Resp).expect("connected");
+        (connection, listener.accept().expect("accepted").0)
+    }
+
+    fn pending(intended_ns: u64) -> Pending {
+        Pending {
+            intended_ns,
+            sent_ns: 0,
+            end: 0,
+            key: 0,
+            version: 0,
+            base: 0,
+            op: Op::Get,
+            class: Class::Get,
+            measured: true,
+        }
+    }
+
+    #[test]
+    fn a_request_is_sent_when_its_last_byte_is_accepted() {
+        let (mut connection, mut server) = pair();
+        let big = vec![b'x'; 64 << 20];
+        connection.push(pending(1), |out| out.extend_from_slice(b"small"));
+        connection.push(pending(2), |out| out.extend_from_slice(&big));
+        assert!(!connection.has_room(100), "too many unsent bytes");
+        connection.flush().expect("sent");
+        assert!(connection.unsent_bytes() > 0, "the socket cannot hold that much");
+        assert!(connection.front().expect("queued").sent_ns > 0);
+        let first = connection.pop().expect("queued");
+        assert_eq!(connection.front().expect("queued").sent_ns, 0);
+
+        let reader = std::thread::spawn(move || {
+            let mut rest = 5 + (64 << 20);
+            let mut chunk = vec![0; 1 << 20];
+            while rest > 0 {
+                rest -= server.read(&mut chunk).expect("data");
+            }
+            server
+        });
+        while connection.unsent_bytes() > 0 {
+            connection.flush().expect("sent");
+        }
+        assert!(connection.front().expect("queued").sent_ns >= first.sent_ns);
+        assert!(connection.has_room(2) && !connection.has_room(1));
+        drop(reader.join().expect("no panic"));
+        let mut scratch = [0; 8];
+        loop {
+            match connection.receive(&mut scratch) {
+                Received::Closed(_) => break,
+                Received::Nothing => std::thread::yield_now(),
+                Received::Bytes(_) => panic!("the server said nothing"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_torn_reply_is_joined_with_what_follows() {
+        let (mut connection, _server) = pair();
+        let input = connection.join(b"whole-to").expect("nothing was kept");
+        connection.keep(input, 6, 4);
+        assert_eq!(connection.join(b"r"), None, "three bytes are too few");
+        let input = connection.join(b"n!next").expect("enough");
+        assert_eq!(&input[..], b"torn!next");
+        connection.keep(input, 5, 9);
+        let input = connection.join(b"-more").expect("enough");
+        assert_eq!(&input[..], b"next-more");
+        connection.keep(input, 9, 0);
+        assert_eq!(connection.join(b"x").as_deref(), Some(&b"x"[..]));
+    }
+
+    #[test]
+    fn unknown_hosts_and_closed_ports_are_told_apart() {
+        assert!(matches!(Target::resolve("no-port"), Err(Error::Usage(_))));
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let name = listener.local_addr().expect("bound").to_string();
+        drop(listener);
+        let target = Target::resolve(&name).expect("an address");
+        let refused = Connection::open(&target, Protocol::Resp).err().expect("nobody listens");
+        assert!(matches!(refused, Error::Io { .. }), "{refused}");
+    }
+}

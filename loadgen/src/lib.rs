@@ -1,0 +1,67 @@
+//! A load generator for caches that measures from the intended send time and checks every value.
+//!
+//! The same load can be run from the command line (`pinion-loadgen`) and in process:
+//!
+//! ```no_run
+//! use pinion_loadgen::{Load, Rate, RunConfig, run};
+//!
+//! let config = RunConfig {
+//!     target: "127.0.0.1:6379".to_owned(),
+//!     load: Load::Open(Rate { millihertz: 20_000_000 }),
+//!     prefill: true,
+//!     ..RunConfig::default()
+//! };
+//! let report = run(&config)?;
+//! println!("{}", report.text());
+//! # Ok::<(), pinion_loadgen::Error>(())
+//! ```
+//!
+//! How a request travels: `schedule` says when, `source` says what, `protocol` turns
+//! it into bytes, `conn` sends them, `worker` ties it together and judges the reply with `verify`
+//! (`value`: what a value says about itself, `ledger`: what the run knows), `recorder` writes the
+//! times down, and `report` decides what they are worth.
+//!
+//! It is an independent witness: it shares no code with the server, neither its codec nor its hash.
+//!
+//! Method: three times per request (intended, sent, done; `CLOCK_MONOTONIC`), of which
+//! *response* = done - intended is the headline. The schedule of an open loop is absolute: a full
+//! pipeline delays the sending, but never moves an intended time and never drops a request.
+
+#![deny(unsafe_code)]
+
+mod config;
+mod conn;
+mod dist;
+mod drive;
+mod error;
+mod keys;
+mod ledger;
+mod pace;
+mod prefill;
+mod protocol;
+mod recorder;
+mod replay;
+mod report;
+mod rng;
+mod run;
+mod schedule;
+mod source;
+#[expect(unsafe_code, reason = "the one file with system calls that std does not offer")]
+mod sys;
+pub mod trace;
+mod value;
+mod verify;
+mod worker;
+
+pub use config::{
+    CONNECTIONS_MAX, KEY_BYTES_MAX, KEYS_MAX, KeyDist, Load, MEMCACHED_TTL_S_MAX, Mix,
+    PIPELINE_MAX, Pace, Protocol, RATE_MAX, Rate, RunConfig, THREADS_MAX, VALUE_BYTES_MAX,
+    ValueSize, Verify, parse_duration,
+};
+pub use error::{EXIT_INVALID, EXIT_OK, EXIT_OVERLOADED, EXIT_USAGE, EXIT_WRONG, Error};
+pub use prefill::{PrefillReport, prefill};
+pub use recorder::{Class, ClassRecord, quantile_ns};
+pub use replay::{ReplayConfig, ReplayReport, replay, trace_name};
+pub use report::{PaceReport, Report, Verdict};
+pub use run::run;
+pub use verify::{WrongKind, WrongValue};

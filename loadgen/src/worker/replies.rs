@@ -1,0 +1,201 @@
+//! The receiving half of a worker: bytes in, replies judged and recorded.
+//!
+//! A reply is parsed where it was received, in the worker's buffer; only one torn at the end of it
+//! is copied, into the connection's own. The time of a reply is the return of the `recv` that
+//! brought its last byte.
+
+use super::{Fill, Outcome, Worker};
+use crate::conn::{Pending, Received};
+use crate::ledger::Stamp;
+use crate::protocol::{Op, Parsed, Reply};
+use crate::recorder::Class;
+use crate::source::Source;
+use crate::sys::monotonic_ns;
+use crate::verify::WrongValue;
+
+/// Most wrong values that are kept in full; the others are counted.
+const WRONG_KEPT_MAX: usize = 10;
+
+impl<S: Source> Worker<'_, S> {
+    /// One `recv`, and all whole replies that it brought.
+    pub(super) fn receive(&mut self, index: usize) {
+        if !self.connections[index].open {
+            return;
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        match self.connections[index].receive(&mut scratch) {
+            Received::Bytes(bytes) => {
+                let done_ns = monotonic_ns();
+                self.last_sign_ns = done_ns;
+                if let Err(why) = self.take_in(index, &scratch[..bytes], done_ns) {
+                    self.give_up(index, &why);
+                }
+                self.offer(index);
+            }
+            Received::Nothing => {}
+            Received::Closed(None) => self.give_up(index, "the server closed the connection"),
+            Received::Closed(Some(error)) => {
+                self.give_up(index, &format!("the connection broke: {error}"));
+            }
+        }
+        self.scratch = scratch;
+    }
+
+    fn take_in(&mut self, index: usize, received: &[u8], done_ns: u64) -> Result<(), String> {
+        let Some(input) = self.connections[index].join(received) else { return Ok(()) };
+        let (consumed, bytes_min) = self.replies(index, &input, done_ns)?;
+        self.connections[index].keep(input, consumed, bytes_min);
+        Ok(())
+    }
+
+    /// Handles the whole replies at the start of `input`; returns how many bytes they take, and
+    /// how many the torn one after them must have.
+    fn replies(
+        &mut self,
+        index: usize,
+        input: &[u8],
+        done_ns: u64,
+    ) -> Result<(usize, usize), String> {
+        let codec = self.shared.codec;
+        let mut at = 0;
+        while at < input.len() {
+            let rest = &input[at..];
+            let Some(op) = self.connections[index].front().map(|pending| pending.op) else {
+                let shown = rest[..rest.len().min(80)].escape_ascii();
+                return Err(format!("the server sent what nobody asked for: {shown}"));
+            };
+            match codec.parse(op, rest) {
+                Parsed::Complete { reply, consumed } => {
+                    at += consumed;
+                    if let Some(pending) = self.connections[index].pop() {
+                        self.outstanding -= 1;
+                        self.reply(&pending, reply, done_ns);
+                    }
+                }
+                Parsed::Incomplete { bytes_min } => return Ok((at, bytes_min)),
+                Parsed::Broken(why) => {
+                    let shown = rest[..rest.len().min(80)].escape_ascii();
+                    return Err(format!("{why}: {shown}"));
+                }
+            }
+        }
+        Ok((at, 0))
+    }
+
+    fn reply(&mut self, pending: &Pending, reply: Reply<'_>, done_ns: u64) {
+        let verifier = self.shared.verifier;
+        let key = u64::from(pending.key);
+        let stamp = Stamp { version: pending.version, base: pending.base };
+        self.totals.done += 1;
+        let (mut hit_bytes, mut miss_bytes, mut error) = (None, None, false);
+        match reply {
+            Reply::Hit { key: named, value } => {
+                hit_bytes = Some(value.len() as u64);
+                self.judge(pending, named, value);
+            }
+            Reply::Miss => {
+                miss_bytes = Some(verifier.likely_bytes(key) as u64);
+                if self.read_through {
+                    let measured = pending.measured;
+                    self.fills.push_back(Fill { key, intended_ns: done_ns, measured });
+                }
+            }
+            Reply::Done => verifier.written(key, stamp, pending.op == Op::Delete),
+            Reply::Error(text) => {
+                error = true;
+                if pending.op != Op::Get {
+                    verifier.refused(key);
+                }
+                note(&mut self.out, || format!("the server said: {}", text.escape_ascii()));
+            }
+        }
+        self.totals.hits += u64::from(hit_bytes.is_some());
+        self.totals.misses += u64::from(miss_bytes.is_some());
+        self.totals.errors += u64::from(error);
+        if pending.measured {
+            let record = self.out.recorder.class(pending.class);
+            record.hits += u64::from(hit_bytes.is_some());
+            record.misses += u64::from(miss_bytes.is_some());
+            record.hit_bytes += hit_bytes.unwrap_or(0);
+            record.miss_bytes += miss_bytes.unwrap_or(0);
+            record.errors += u64::from(error);
+            self.record(pending, done_ns);
+        }
+    }
+
+    fn judge(&mut self, pending: &Pending, named: Option<&[u8]>, value: &[u8]) {
+        let key = u64::from(pending.key);
+        let keys = self.shared.codec.keys();
+        let verifier = self.shared.verifier;
+        let verdict = match named {
+            Some(named) => verifier.named(keys, key, named),
+            None => Ok(()),
+        }
+        .and_then(|()| verifier.read(keys, key, pending.version, value));
+        if let Err(wrong) = verdict {
+            self.accuse(*wrong);
+        }
+    }
+
+    #[cold]
+    fn accuse(&mut self, wrong: WrongValue) {
+        self.out.wrong_count += 1;
+        if self.out.wrong.len() < WRONG_KEPT_MAX {
+            self.out.wrong.push(wrong);
+        }
+        self.shared.stop(super::Stop::Wrong);
+    }
+
+    /// Writes down the times of a measured request.
+    #[inline]
+    fn record(&mut self, pending: &Pending, done_ns: u64) {
+        // A refusal can arrive before the last byte of the request has been accepted.
+        let sent_ns = if pending.sent_ns == 0 { done_ns } else { pending.sent_ns };
+        self.out.recorder.class(pending.class).record(pending.intended_ns, sent_ns, done_ns);
+        if pending.class != Class::Fill {
+            self.out.last_sent_ns = self.out.last_sent_ns.max(sent_ns);
+        }
+        self.out.last_done_ns = self.out.last_done_ns.max(done_ns);
+    }
+
+    /// Closes a connection; its requests are errors from now on.
+    #[cold]
+    pub(super) fn give_up(&mut self, index: usize, why: &str) {
+        let connection = &mut self.connections[index];
+        if !connection.open {
+            return;
+        }
+        connection.open = false;
+        self.open_count -= 1;
+        // The descriptor stays open until the worker ends, so a failure here has no consequence:
+        // events of a connection that is not open are ignored.
+        let _ = self.epoll.remove(connection.fd());
+        self.out.connections_lost += 1;
+        note(&mut self.out, || why.to_owned());
+        self.abandon_queue(index);
+    }
+
+    /// Records the requests of a connection that will not be answered, with the age they reached.
+    ///
+    /// Their versions stay in flight in the ledger: the server may still execute them.
+    pub(super) fn abandon_queue(&mut self, index: usize) {
+        let now_ns = monotonic_ns();
+        while let Some(pending) = self.connections[index].pop() {
+            self.outstanding -= 1;
+            self.out.unanswered += 1;
+            self.totals.errors += 1;
+            if pending.measured {
+                self.out.recorder.class(pending.class).errors += 1;
+                self.record(&pending, now_ns);
+            }
+        }
+    }
+}
+
+/// Keeps the first error.
+#[cold]
+fn note(out: &mut Outcome, text: impl FnOnce() -> String) {
+    if out.first_error.is_none() {
+        out.first_error = Some(text());
+    }
+}
