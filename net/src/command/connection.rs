@@ -1,0 +1,164 @@
+//! Commands on the connection itself: HELLO, PING, CLIENT, QUIT and their relatives.
+
+use super::REDIS_VERSION;
+use super::context::{Arguments, Context, Flow, printable};
+use crate::protocol::number;
+use crate::protocol::resp::Writer;
+
+pub(super) fn ping(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+    match args.len() {
+        1 => context.reply().simple("PONG"),
+        2 => context.reply().bulk(args.at(1)),
+        _ => context.wrong_arity("ping"),
+    }
+    Flow::Continue
+}
+
+pub(super) fn echo(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+    context.reply().bulk(args.at(1));
+    Flow::Continue
+}
+
+pub(super) fn quit(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
+    context.reply().simple("OK");
+    Flow::Close
+}
+
+pub(super) fn reset(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
+    context.session.resp3 = false;
+    context.session.name.clear();
+    context.reply().simple("RESET");
+    Flow::Continue
+}
+
+/// There is one database, number 0.
+pub(super) fn select(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+    match number::parse_i64_strict(args.at(1)) {
+        Some(0) => context.reply().simple("OK"),
+        Some(_) => context.error("ERR DB index is out of range"),
+        None => context.error("ERR invalid DB index"),
+    }
+    Flow::Continue
+}
+
+pub(super) fn hello(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+    let mut resp3 = context.session.resp3;
+    if args.len() > 1 {
+        match number::parse_i64_strict(args.at(1)) {
+            Some(2) => resp3 = false,
+            Some(3) => resp3 = true,
+            Some(_) => {
+                context.error("NOPROTO unsupported protocol version");
+                return Flow::Continue;
+            }
+            None => {
+                context.error("ERR Protocol version is not an integer or out of range");
+                return Flow::Continue;
+            }
+        }
+    }
+    let (mut index, mut name) = (2, None);
+    while index < args.len() {
+        let left = args.len() - index - 1;
+        if args.is(index, "AUTH") && left >= 2 {
+            // There is no password: the default user may come in with any, as in Redis.
+            if args.at(index + 1) != b"default" {
+                context.error("WRONGPASS invalid username-password pair or user is disabled.");
+                return Flow::Continue;
+            }
+            index += 3;
+        } else if args.is(index, "SETNAME") && left >= 1 {
+            name = Some(args.at(index + 1));
+            if !is_name(args.at(index + 1)) {
+                context.error(BAD_NAME);
+                return Flow::Continue;
+            }
+            index += 2;
+        } else {
+            let option = printable(args.at(index), 128);
+            context.error(&format!("ERR Syntax error in HELLO option '{option}'"));
+            return Flow::Continue;
+        }
+    }
+    context.session.resp3 = resp3;
+    if let Some(name) = name {
+        context.session.name = name.to_vec();
+    }
+    let id = context.session.id as i64;
+    let mut reply = context.reply();
+    reply.map(8);
+    reply.bulk(b"server");
+    reply.bulk(b"redis");
+    reply.bulk(b"version");
+    reply.bulk(REDIS_VERSION.as_bytes());
+    reply.bulk(b"proto");
+    reply.integer(if resp3 { 3 } else { 2 });
+    reply.bulk(b"id");
+    reply.integer(id);
+    reply.bulk(b"mode");
+    reply.bulk(b"standalone");
+    reply.bulk(b"role");
+    reply.bulk(b"master");
+    reply.bulk(b"modules");
+    reply.array(0);
+    reply.bulk(b"pinion_version");
+    reply.bulk(env!("CARGO_PKG_VERSION").as_bytes());
+    Flow::Continue
+}
+
+const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
+
+fn is_name(name: &[u8]) -> bool {
+    name.iter().all(|byte| (b'!'..=b'~').contains(byte))
+}
+
+pub(super) fn client(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+    let arity_ok = |wanted: usize| args.len() == wanted;
+    if args.is(1, "ID") && arity_ok(2) {
+        let id = context.session.id as i64;
+        context.reply().integer(id);
+    } else if args.is(1, "GETNAME") && arity_ok(2) {
+        if context.session.name.is_empty() {
+            context.reply().null();
+        } else {
+            let name = &context.session.name;
+            Writer::new(context.out, context.session.version()).bulk(name);
+        }
+    } else if args.is(1, "SETNAME") && arity_ok(3) {
+        if is_name(args.at(2)) {
+            context.session.name = args.at(2).to_vec();
+            context.reply().simple("OK");
+        } else {
+            context.error(BAD_NAME);
+        }
+    } else if args.is(1, "SETINFO") && arity_ok(4) {
+        set_info(context, args);
+    } else if ["ID", "GETNAME", "SETNAME", "SETINFO"].iter().any(|word| args.is(1, word)) {
+        let name = format!("client|{}", printable(args.at(1), 128).to_lowercase());
+        context.wrong_arity(&name);
+    } else {
+        context.unknown_subcommand("CLIENT", args);
+    }
+    Flow::Continue
+}
+
+fn set_info(context: &mut Context<'_>, args: &Arguments<'_>) {
+    let value = args.at(3);
+    let field = if args.is(2, "LIB-NAME") {
+        &mut context.session.library_name
+    } else if args.is(2, "LIB-VER") {
+        &mut context.session.library_version
+    } else {
+        let option = printable(args.at(2), 128);
+        context.error(&format!("ERR Unrecognized option '{option}'"));
+        return;
+    };
+    if is_name(value) {
+        *field = value.to_vec();
+        context.reply().simple("OK");
+    } else {
+        let option = printable(args.at(2), 128).to_lowercase();
+        context
+            .error(&format!("ERR {option} cannot contain spaces, newlines or special characters."));
+    }
+}

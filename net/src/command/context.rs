@@ -1,0 +1,171 @@
+//! What a command works with.
+
+use pinion_engine::{KeyHash, SetError, Shard, Value};
+
+use crate::connection::Session;
+use crate::core::{Counters, InfoRequest};
+use crate::protocol::resp::{self, Version, Writer};
+
+/// What the server was told at start and commands may ask for.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// CONFIG GET's parameters, by name, in alphabetical order.
+    pub parameters: Vec<(&'static str, String)>,
+    /// The largest value.
+    pub value_bytes_max: usize,
+}
+
+/// What happens to the connection after a command.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// The next command.
+    Continue,
+    /// Nothing more: the connection closes when its replies are sent.
+    Close,
+    /// The reply comes later, from the control thread.
+    Ask(InfoRequest),
+    /// All items die at this time, in server milliseconds.
+    FlushAt(u64),
+}
+
+/// The arguments of a command, its name first.
+#[derive(Clone, Copy)]
+pub struct Arguments<'a> {
+    frame: &'a [u8],
+    args: &'a resp::Args,
+}
+
+impl<'a> Arguments<'a> {
+    /// The arguments that `args` found in `frame`.
+    pub fn new(frame: &'a [u8], args: &'a resp::Args) -> Arguments<'a> {
+        Arguments { frame, args }
+    }
+
+    /// How many, the name included.
+    #[expect(clippy::len_without_is_empty, reason = "a command has a name at least")]
+    pub fn len(&self) -> usize {
+        self.args.len()
+    }
+
+    /// The argument at an index below [`Arguments::len`].
+    ///
+    /// # Panics
+    /// If the index is not below it.
+    pub fn at(&self, index: usize) -> &'a [u8] {
+        self.args.arg(self.frame, index)
+    }
+
+    /// The arguments from an index on.
+    pub fn from(self, first: usize) -> impl Iterator<Item = &'a [u8]> {
+        (first..self.len()).map(move |index| self.at(index))
+    }
+
+    /// Whether the argument at an index is this word, in any case.
+    pub fn is(&self, index: usize, word: &str) -> bool {
+        self.at(index).eq_ignore_ascii_case(word.as_bytes())
+    }
+}
+
+/// One command's surroundings.
+pub struct Context<'a> {
+    /// The items.
+    pub shard: &'a mut Shard,
+    /// The time of this turn, in server milliseconds.
+    pub now_ms: u64,
+    /// Who asks.
+    pub session: &'a mut Session,
+    /// Where the reply goes.
+    pub out: &'a mut Vec<u8>,
+    /// What is counted.
+    pub counters: &'a mut Counters,
+    /// What the server was told at start.
+    pub settings: &'a Settings,
+    /// The hash of the command's first key, computed when it was parsed.
+    pub first_hash: KeyHash,
+}
+
+impl Context<'_> {
+    /// A writer for a RESP reply.
+    pub fn reply(&mut self) -> Writer<'_> {
+        Writer::new(self.out, self.session.version())
+    }
+
+    /// Answers with an error; the text begins with its code, such as `ERR`.
+    pub fn error(&mut self, text: &str) {
+        self.counters.errors += 1;
+        self.reply().error(text);
+    }
+
+    /// Answers `ERR syntax error`.
+    pub fn syntax_error(&mut self) {
+        self.error("ERR syntax error");
+    }
+
+    /// Answers that an argument is not an integer.
+    pub fn not_an_integer(&mut self) {
+        self.error("ERR value is not an integer or out of range");
+    }
+
+    /// Answers that a command has too few or too many arguments.
+    pub fn wrong_arity(&mut self, name: &str) {
+        self.error(&format!("ERR wrong number of arguments for '{name}' command"));
+    }
+
+    /// Answers that there is no such command, as Redis words it.
+    pub(super) fn unknown_command(&mut self, args: &Arguments<'_>) {
+        let name = printable(args.at(0), 128);
+        let mut text = format!("ERR unknown command '{name}', with args beginning with: ");
+        for arg in args.from(1) {
+            if text.len() >= 128 + name.len() {
+                break;
+            }
+            text.push_str(&format!("'{}' ", printable(arg, 128)));
+        }
+        self.error(&text);
+    }
+
+    /// Answers that a container command has no such subcommand.
+    pub fn unknown_subcommand(&mut self, command: &str, args: &Arguments<'_>) {
+        let name = printable(args.at(1), 128);
+        self.error(&format!("ERR unknown subcommand '{name}'. Try {command} HELP."));
+    }
+
+    /// Answers why a value could not be stored.
+    pub fn set_error(&mut self, error: &SetError) {
+        match error {
+            SetError::NoSpace => {
+                self.error("OOM command not allowed when used memory > 'maxmemory'.");
+            }
+            other => self.error(&format!("ERR {other}")),
+        }
+    }
+
+    /// Counts a read that found its key, or did not.
+    pub fn count_read(&mut self, hit: bool) {
+        self.counters.hits += u64::from(hit);
+        self.counters.misses += u64::from(!hit);
+    }
+}
+
+/// Writes a value as a bulk string.
+pub(super) fn write_value(out: &mut Vec<u8>, value: &Value<'_>) {
+    // A bulk string is the same in both versions of the protocol.
+    let mut writer = Writer::new(out, Version::Resp2);
+    if let Some(bytes) = value.as_slice() {
+        writer.bulk(bytes);
+        return;
+    }
+    writer.bulk_header(value.len());
+    for chunk in value.chunks() {
+        out.extend_from_slice(chunk);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Bytes of a client as text for a one-line reply.
+pub(super) fn printable(bytes: &[u8], bytes_max: usize) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(bytes_max)])
+        .chars()
+        .map(|c| if c == '\r' || c == '\n' { ' ' } else { c })
+        .collect()
+}

@@ -1,0 +1,100 @@
+//! Times of clients to deadlines and back. Deadlines are server milliseconds (see `clock`);
+//! relative times need no wall clock, absolute ones are converted when they arrive.
+
+use crate::clock;
+
+/// The latest deadline that an item can have: 48 bits of milliseconds, about 8,900 years.
+pub(super) const DEADLINE_MS_MAX: u64 = (1 << 48) - 1;
+
+/// How a client gives a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// Seconds from now.
+    Seconds,
+    /// Milliseconds from now.
+    Milliseconds,
+    /// Unix time in seconds.
+    UnixSeconds,
+    /// Unix time in milliseconds.
+    UnixMilliseconds,
+}
+
+/// The deadline of a time, or `None` if it cannot be expressed in 64 bits of milliseconds of Unix
+/// time, which is where Redis refuses it. Times in the past become a past deadline.
+pub(super) fn deadline(time: i64, unit: Unit, now_ms: u64) -> Option<u64> {
+    let ms = match unit {
+        Unit::Seconds | Unit::UnixSeconds => time.checked_mul(1_000)?,
+        Unit::Milliseconds | Unit::UnixMilliseconds => time,
+    };
+    let deadline = match unit {
+        Unit::Seconds | Unit::Milliseconds => {
+            // Redis computes with Unix time, so the sum with the present must fit.
+            ms.checked_add(clock::unix_ms() as i64)?;
+            now_ms.saturating_add_signed(ms)
+        }
+        Unit::UnixSeconds | Unit::UnixMilliseconds => {
+            let unix_ms = u64::try_from(ms).unwrap_or(0);
+            clock::deadline_from_unix(unix_ms, clock::unix_ms(), now_ms)
+        }
+    };
+    Some(deadline.min(DEADLINE_MS_MAX))
+}
+
+/// The deadline of a memcached expiration time: `None` for 0 (never); negative is in the past;
+/// up to 30 days it is relative, beyond it is Unix time, both in seconds.
+pub(super) fn memcached_deadline(time: i64, now_ms: u64) -> Option<u64> {
+    const RELATIVE_SECONDS_MAX: i64 = 60 * 60 * 24 * 30;
+    match time {
+        0 => None,
+        i64::MIN..0 => Some(0),
+        1..=RELATIVE_SECONDS_MAX => Some(now_ms + time as u64 * 1_000),
+        _ => {
+            let unix_ms = (time as u64).saturating_mul(1_000).min(DEADLINE_MS_MAX);
+            let deadline = clock::deadline_from_unix(unix_ms, clock::unix_ms(), now_ms);
+            Some(deadline.min(DEADLINE_MS_MAX))
+        }
+    }
+}
+
+/// What TTL answers for a remaining time: seconds, rounded as Redis rounds.
+pub(super) fn seconds_left(remaining_ms: u64) -> i64 {
+    ((remaining_ms + 500) / 1_000) as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relative_times_need_no_wall_clock() {
+        assert_eq!(deadline(10, Unit::Seconds, 5_000), Some(15_000));
+        assert_eq!(deadline(-1, Unit::Seconds, 5_000), Some(4_000));
+        assert_eq!(deadline(-10, Unit::Seconds, 5_000), Some(0));
+        assert_eq!(deadline(i64::MAX, Unit::Milliseconds, 5_000), None);
+        assert_eq!(deadline(i64::MAX / 1_000 + 1, Unit::Seconds, 5_000), None);
+        assert_eq!(deadline(i64::MAX / 2, Unit::Milliseconds, 0), Some(DEADLINE_MS_MAX));
+    }
+
+    #[test]
+    fn absolute_times_are_converted() {
+        let unix_s = clock::unix_ms() as i64 / 1_000;
+        let at = deadline(unix_s + 100, Unit::UnixSeconds, 5_000).expect("it fits");
+        assert!((104_000..=105_001).contains(&at), "{at}");
+        assert_eq!(deadline(-5, Unit::UnixMilliseconds, 5_000), Some(0));
+        assert_eq!(deadline(1, Unit::UnixSeconds, 5_000), Some(0));
+    }
+
+    #[test]
+    fn memcached_times_are_relative_up_to_30_days() {
+        assert_eq!(memcached_deadline(0, 5_000), None);
+        assert_eq!(memcached_deadline(-1, 5_000), Some(0));
+        assert_eq!(memcached_deadline(2_592_000, 0), Some(2_592_000_000));
+        assert_eq!(memcached_deadline(2_592_001, 5_000), Some(0), "January 1970");
+        assert!(memcached_deadline(i64::MAX, 5_000).is_some());
+    }
+
+    #[test]
+    fn seconds_are_rounded_to_the_nearest() {
+        assert_eq!([499, 500, 1_499, 1_500].map(seconds_left), [0, 1, 1, 2]);
+    }
+}

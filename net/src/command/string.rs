@@ -1,0 +1,222 @@
+//! GET, SET and their relatives.
+
+use pinion_engine::{Condition, Deadline, SetOptions, Stored};
+
+use super::context::{Arguments, Context, Flow, write_value};
+use super::expiry::{self, Unit};
+use crate::protocol::number;
+
+/// Keys of a multi-key command whose memory is fetched ahead together.
+const KEYS_AHEAD: usize = 16;
+
+pub(super) fn get(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+    let entry = context.shard.get(context.first_hash, args.at(1), context.now_ms);
+    match entry {
+        Some(entry) => {
+            context.counters.hits += 1;
+            write_value(context.out, &entry.value);
+        }
+        None => {
+            context.counters.misses += 1;
+            context.reply().null();
+        }
+    }
+    Flow::Continue
+}
+
+pub(super) fn mget(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+    context.reply().array(args.len() - 1);
+    let mut first = 1;
+    while first < args.len() {
+        let last = args.len().min(first + KEYS_AHEAD);
+        let mut hashes = [context.first_hash; KEYS_AHEAD];
+        for index in first..last {
+            let hash = context.shard.hash(args.at(index));
+            context.shard.prefetch_line(hash);
+            hashes[index - first] = hash;
+        }
+        for &hash in &hashes[..last - first] {
+            context.shard.prefetch_item(hash);
+        }
+        for index in first..last {
+            let entry = context.shard.get(hashes[index - first], args.at(index), context.now_ms);
+            match entry {
+                Some(entry) => {
+                    context.counters.hits += 1;
+                    write_value(context.out, &entry.value);
+                }
+                None => {
+                    context.counters.misses += 1;
+                    context.reply().null();
+                }
+            }
+        }
+        first = last;
+    }
+    Flow::Continue
+}
+
+pub(super) fn mset(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+    if args.len().is_multiple_of(2) {
+        context.wrong_arity("mset");
+        return Flow::Continue;
+    }
+    for index in (1..args.len()).step_by(2) {
+        let (key, value) = (args.at(index), args.at(index + 1));
+        let hash = context.shard.hash(key);
+        if let Err(error) =
+            context.shard.set(hash, key, value, &SetOptions::default(), context.now_ms)
+        {
+            context.set_error(&error);
+            return Flow::Continue;
+        }
+    }
+    context.reply().simple("OK");
+    Flow::Continue
+}
+
+/// What SET's options ask for.
+#[derive(Clone, Copy, Default)]
+struct SetArguments {
+    condition: Condition,
+    deadline: Deadline,
+    get: bool,
+}
+
+/// Why SET's options were refused.
+enum Refusal {
+    Syntax,
+    NotAnInteger,
+    InvalidExpiry,
+}
+
+pub(super) fn set(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+    if args.len() == 3 {
+        store(context, args.at(1), args.at(2), SetArguments::default());
+        return Flow::Continue;
+    }
+    match parse_set(args, context.now_ms) {
+        Ok(wanted) => store(context, args.at(1), args.at(2), wanted),
+        Err(refusal) => refuse(context, &refusal, "set"),
+    }
+    Flow::Continue
+}
+
+pub(super) fn setnx(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+    let options = SetOptions { condition: Condition::IfAbsent, ..SetOptions::default() };
+    let (hash, now_ms) = (context.first_hash, context.now_ms);
+    match context.shard.set(hash, args.at(1), args.at(2), &options, now_ms) {
+        Ok(outcome) => {
+            let stored = matches!(outcome, Stored::Stored { .. });
+            context.reply().integer(i64::from(stored));
+        }
+        Err(error) => context.set_error(&error),
+    }
+    Flow::Continue
+}
+
+pub(super) fn setex(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+    set_expiring(context, args, Unit::Seconds, "setex")
+}
+
+pub(super) fn psetex(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+    set_expiring(context, args, Unit::Milliseconds, "psetex")
+}
+
+fn set_expiring(
+    context: &mut Context<'_>,
+    args: &Arguments<'_>,
+    unit: Unit,
+    name: &'static str,
+) -> Flow {
+    match expiry_argument(args.at(2), unit, context.now_ms) {
+        Ok(deadline) => {
+            let wanted = SetArguments { deadline, ..SetArguments::default() };
+            store(context, args.at(1), args.at(3), wanted);
+        }
+        Err(refusal) => refuse(context, &refusal, name),
+    }
+    Flow::Continue
+}
+
+fn store(context: &mut Context<'_>, key: &[u8], value: &[u8], wanted: SetArguments) {
+    let (hash, now_ms) = (context.first_hash, context.now_ms);
+    let options = SetOptions {
+        condition: wanted.condition,
+        deadline: wanted.deadline,
+        ..SetOptions::default()
+    };
+    // With GET, the old value is the reply whatever happens, unless storing fails.
+    let reply_starts = context.out.len();
+    if wanted.get {
+        match context.shard.get(hash, key, now_ms) {
+            Some(entry) => write_value(context.out, &entry.value),
+            None => context.reply().null(),
+        }
+    }
+    match context.shard.set(hash, key, value, &options, now_ms) {
+        Ok(_) if wanted.get => {}
+        Ok(Stored::Stored { .. }) => context.reply().simple("OK"),
+        Ok(Stored::ConditionFailed(_)) => context.reply().null(),
+        Err(error) => {
+            context.out.truncate(reply_starts);
+            context.set_error(&error);
+        }
+    }
+}
+
+fn refuse(context: &mut Context<'_>, refusal: &Refusal, name: &str) {
+    match refusal {
+        Refusal::Syntax => context.syntax_error(),
+        Refusal::NotAnInteger => context.not_an_integer(),
+        Refusal::InvalidExpiry => {
+            context.error(&format!("ERR invalid expire time in '{name}' command"));
+        }
+    }
+}
+
+fn parse_set(args: &Arguments<'_>, now_ms: u64) -> Result<SetArguments, Refusal> {
+    let mut wanted = SetArguments::default();
+    let (mut expiry, mut index) = (None, 3);
+    while index < args.len() {
+        let unit = [
+            ("EX", Unit::Seconds),
+            ("PX", Unit::Milliseconds),
+            ("EXAT", Unit::UnixSeconds),
+            ("PXAT", Unit::UnixMilliseconds),
+        ]
+        .into_iter()
+        .find(|&(word, _)| args.is(index, word));
+        let expiry_free = expiry.is_none() && wanted.deadline == Deadline::None;
+        if let Some((_, unit)) = unit {
+            if !expiry_free || index + 1 == args.len() {
+                return Err(Refusal::Syntax);
+            }
+            expiry = Some((index + 1, unit));
+            index += 1;
+        } else if args.is(index, "NX") && wanted.condition != Condition::IfPresent {
+            wanted.condition = Condition::IfAbsent;
+        } else if args.is(index, "XX") && wanted.condition != Condition::IfAbsent {
+            wanted.condition = Condition::IfPresent;
+        } else if args.is(index, "KEEPTTL") && expiry.is_none() {
+            wanted.deadline = Deadline::Keep;
+        } else if args.is(index, "GET") {
+            wanted.get = true;
+        } else {
+            return Err(Refusal::Syntax);
+        }
+        index += 1;
+    }
+    if let Some((index, unit)) = expiry {
+        wanted.deadline = expiry_argument(args.at(index), unit, now_ms)?;
+    }
+    Ok(wanted)
+}
+
+fn expiry_argument(text: &[u8], unit: Unit, now_ms: u64) -> Result<Deadline, Refusal> {
+    let time = number::parse_i64_strict(text).ok_or(Refusal::NotAnInteger)?;
+    if time <= 0 {
+        return Err(Refusal::InvalidExpiry);
+    }
+    expiry::deadline(time, unit, now_ms).map(Deadline::At).ok_or(Refusal::InvalidExpiry)
+}

@@ -1,0 +1,150 @@
+//! Connections as plain state: what has come and is not executed yet, what is to be sent, and
+//! how far the end has come. Nothing here does I/O; the core's turn does.
+//!
+//! A connection holds buffers only while it needs them: bytes of a torn frame (`input`) and
+//! replies that are not sent yet (`replies`). An idle connection holds none.
+
+mod replies;
+mod slab;
+
+use pinion_ring::Key;
+
+use crate::protocol::{memcached, resp};
+
+pub use replies::{Replies, Ticket};
+pub use slab::Slab;
+
+/// Which protocol a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// RESP2, or RESP3 after HELLO 3.
+    Resp,
+    /// The memcached text protocol.
+    Memcached,
+}
+
+/// What a client has told about itself, and what that changes in replies.
+#[derive(Debug, Default)]
+pub struct Session {
+    /// Number of the connection, never reused.
+    pub id: u64,
+    /// Whether HELLO 3 has switched to RESP3.
+    pub resp3: bool,
+    /// CLIENT SETNAME, or HELLO's SETNAME.
+    pub name: Vec<u8>,
+    /// CLIENT SETINFO LIB-NAME.
+    pub library_name: Vec<u8>,
+    /// CLIENT SETINFO LIB-VER.
+    pub library_version: Vec<u8>,
+}
+
+impl Session {
+    /// The version of RESP in which replies are written.
+    pub fn version(&self) -> resp::Version {
+        if self.resp3 { resp::Version::Resp3 } else { resp::Version::Resp2 }
+    }
+}
+
+/// How far the end of a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Closing {
+    /// Not at all.
+    Open,
+    /// The peer sends no more: answer what has come, then close.
+    Draining,
+    /// Nothing more is executed: send what is ready, then close.
+    Flushing,
+    /// Send nothing more.
+    Dropped,
+}
+
+/// Parser state of a torn frame.
+#[derive(Debug)]
+pub enum Progress {
+    /// Of a RESP connection.
+    Resp(resp::Progress),
+    /// Of a memcached connection.
+    Memcached(memcached::Progress),
+}
+
+/// One connection. `S` is the transport's socket.
+#[derive(Debug)]
+pub struct Connection<S> {
+    /// The socket; dropping it closes it.
+    pub socket: S,
+    /// The connection's key, under which its operations run.
+    pub key: Key,
+    /// What the client has told.
+    pub session: Session,
+    /// Parser state of the torn frame at `input[parsed..]`.
+    pub progress: Progress,
+    /// Bytes not executed yet: empty unless a frame is torn or execution is held back.
+    pub input: Vec<u8>,
+    /// How much of `input` is parsed, and in the batch.
+    pub parsed: usize,
+    /// Output in the order of commands.
+    pub replies: Replies,
+    /// The range of the send in flight, within its buffer.
+    pub sending: Option<(usize, usize)>,
+    /// Whether a receive is armed.
+    pub receiving: bool,
+    /// Whether its cancellation has been asked for.
+    pub cancelling: bool,
+    /// Whether execution is held back until output has drained.
+    pub paused: bool,
+    /// Whether it is in the core's list of connections with output.
+    pub dirty: bool,
+    /// Whether it is in the core's list of connections with input to parse.
+    pub runnable: bool,
+    /// How far its end has come.
+    pub closing: Closing,
+}
+
+impl<S> Connection<S> {
+    /// A fresh connection.
+    pub fn new(socket: S, key: Key, id: u64, protocol: Protocol) -> Connection<S> {
+        let progress = match protocol {
+            Protocol::Resp => Progress::Resp(resp::Progress::default()),
+            Protocol::Memcached => Progress::Memcached(memcached::Progress::default()),
+        };
+        Connection {
+            socket,
+            key,
+            session: Session { id, ..Session::default() },
+            progress,
+            input: Vec::new(),
+            parsed: 0,
+            replies: Replies::default(),
+            sending: None,
+            receiving: false,
+            cancelling: false,
+            paused: false,
+            dirty: false,
+            runnable: false,
+            closing: Closing::Open,
+        }
+    }
+
+    /// Whether commands of this connection may be parsed and executed now.
+    pub fn may_run(&self) -> bool {
+        !self.paused && self.closing < Closing::Flushing
+    }
+
+    /// Bytes that have come and are not parsed yet.
+    pub fn unparsed(&self) -> usize {
+        self.input.len() - self.parsed
+    }
+
+    /// Moves towards the end, never back.
+    pub fn close(&mut self, closing: Closing) {
+        self.closing = self.closing.max(closing);
+    }
+
+    /// Forgets parsing state, so that the frame at the front of `input` is parsed anew.
+    pub fn restart_parser(&mut self) {
+        match &mut self.progress {
+            Progress::Resp(progress) => *progress = resp::Progress::default(),
+            Progress::Memcached(progress) => *progress = memcached::Progress::default(),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! INFO: the sections that tools read, with Redis's field names where the meaning is Redis's, and
+//! a section `pinion` with what is ours.
+
+use std::fmt::Write;
+
+use super::ServerFacts;
+use crate::clock;
+use crate::command::REDIS_VERSION;
+use crate::core::Snapshot;
+use crate::{host, sys};
+
+type Section = fn(&mut String, &Snapshot, &ServerFacts) -> std::fmt::Result;
+
+const SECTIONS: [(&str, Section); 9] = [
+    ("Server", server),
+    ("Clients", clients),
+    ("Memory", memory),
+    ("Persistence", persistence),
+    ("Stats", stats),
+    ("Replication", replication),
+    ("CPU", cpu),
+    ("Keyspace", keyspace),
+    ("Pinion", pinion),
+];
+
+/// The text of the sections asked for; none, `default`, `all` and `everything` mean all.
+pub(super) fn text(asked: &[String], snapshot: &Snapshot, facts: &ServerFacts) -> String {
+    let all = asked.is_empty()
+        || asked.iter().any(|name| ["default", "all", "everything"].contains(&name.as_str()));
+    let mut text = String::with_capacity(2048);
+    for (name, section) in SECTIONS {
+        if !all && !asked.iter().any(|wanted| wanted.eq_ignore_ascii_case(name)) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str("\r\n");
+        }
+        // Writing to a String does not fail.
+        let _ = write!(text, "# {name}\r\n");
+        let _ = section(&mut text, snapshot, facts);
+    }
+    text
+}
+
+fn server(out: &mut String, _: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
+    let uptime_s = clock::unix_ms().saturating_sub(facts.started_unix_ms) / 1_000;
+    write!(out, "redis_version:{REDIS_VERSION}\r\n")?;
+    write!(out, "server_name:pinion\r\n")?;
+    write!(out, "pinion_version:{}\r\n", env!("CARGO_PKG_VERSION"))?;
+    write!(out, "redis_mode:standalone\r\n")?;
+    write!(out, "os:Linux {}\r\n", std::env::consts::ARCH)?;
+    write!(out, "arch_bits:{}\r\n", usize::BITS)?;
+    write!(out, "multiplexing_api:io_uring\r\n")?;
+    write!(out, "process_id:{}\r\n", std::process::id())?;
+    write!(out, "tcp_port:{}\r\n", facts.port)?;
+    write!(out, "memcached_port:{}\r\n", facts.memcached_port)?;
+    write!(out, "uptime_in_seconds:{uptime_s}\r\n")?;
+    write!(out, "uptime_in_days:{}\r\n", uptime_s / 86_400)
+}
+
+fn clients(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
+    write!(out, "connected_clients:{}\r\n", snapshot.connections)?;
+    write!(out, "maxclients:{}\r\n", facts.connections_max)?;
+    write!(out, "blocked_clients:0\r\n")
+}
+
+fn memory(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
+    let shard = &snapshot.shard;
+    write!(out, "used_memory:{}\r\n", shard.log_bytes + shard.table_bytes)?;
+    write!(out, "used_memory_rss:{}\r\n", host::resident_bytes())?;
+    write!(out, "used_memory_dataset:{}\r\n", shard.live_bytes)?;
+    write!(out, "maxmemory:{}\r\n", facts.memory_bytes)?;
+    write!(out, "maxmemory_policy:{}\r\n", facts.eviction)
+}
+
+fn persistence(out: &mut String, _: &Snapshot, _: &ServerFacts) -> std::fmt::Result {
+    write!(out, "loading:0\r\nrdb_bgsave_in_progress:0\r\naof_enabled:0\r\n")
+}
+
+fn stats(out: &mut String, snapshot: &Snapshot, _: &ServerFacts) -> std::fmt::Result {
+    let (counters, shard) = (&snapshot.counters, &snapshot.shard.counters);
+    write!(out, "total_connections_received:{}\r\n", counters.connections_accepted)?;
+    write!(out, "total_commands_processed:{}\r\n", counters.commands)?;
+    write!(out, "total_net_input_bytes:{}\r\n", counters.bytes_in)?;
+    write!(out, "total_net_output_bytes:{}\r\n", counters.bytes_out)?;
+    write!(out, "rejected_connections:{}\r\n", counters.connections_refused)?;
+    write!(out, "expired_keys:{}\r\n", shard.expired)?;
+    write!(out, "evicted_keys:{}\r\n", shard.evictions)?;
+    write!(out, "keyspace_hits:{}\r\n", counters.hits)?;
+    write!(out, "keyspace_misses:{}\r\n", counters.misses)?;
+    write!(out, "total_error_replies:{}\r\n", counters.errors)
+}
+
+fn replication(out: &mut String, _: &Snapshot, _: &ServerFacts) -> std::fmt::Result {
+    write!(out, "role:master\r\nconnected_slaves:0\r\n")
+}
+
+fn cpu(out: &mut String, _: &Snapshot, _: &ServerFacts) -> std::fmt::Result {
+    write!(out, "used_cpu_total:{:.6}\r\n", sys::process_cpu_ns() as f64 / 1e9)
+}
+
+fn keyspace(out: &mut String, snapshot: &Snapshot, _: &ServerFacts) -> std::fmt::Result {
+    match snapshot.shard.items {
+        0 => Ok(()),
+        items => write!(out, "db0:keys={items},expires=0,avg_ttl=0\r\n"),
+    }
+}
+
+fn pinion(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
+    let (counters, shard) = (&snapshot.counters, &snapshot.shard);
+    write!(out, "cores:1\r\n")?;
+    write!(out, "cpu:{}\r\n", facts.cpu)?;
+    write!(out, "driver:{}\r\n", facts.driver)?;
+    write!(out, "idle:{}\r\n", facts.idle)?;
+    write!(out, "ring_features:{}\r\n", facts.ring_features)?;
+    write!(out, "turns:{}\r\n", counters.turns)?;
+    write!(out, "batches:{}\r\n", counters.batches)?;
+    write!(out, "enters:{}\r\n", snapshot.enters)?;
+    write!(out, "sends:{}\r\n", counters.sends)?;
+    write!(out, "naps:{}\r\n", counters.naps)?;
+    write!(out, "parks:{}\r\n", counters.parks)?;
+    write!(out, "output_pauses:{}\r\n", counters.output_pauses)?;
+    write!(out, "receive_starvations:{}\r\n", counters.receive_starvations)?;
+    write!(out, "accept_failures:{}\r\n", counters.accept_failures)?;
+    write!(out, "items:{}\r\n", shard.items)?;
+    write!(out, "live_bytes:{}\r\n", shard.live_bytes)?;
+    write!(out, "dead_bytes:{}\r\n", shard.dead_bytes)?;
+    write!(out, "log_bytes:{}\r\n", shard.log_bytes)?;
+    write!(out, "table_bytes:{}\r\n", shard.table_bytes)
+}

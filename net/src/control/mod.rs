@@ -1,0 +1,55 @@
+//! The control thread: what is slow or rare and must not run on a data core. It answers INFO and
+//! `stats` from copies of the cores' counters.
+
+mod info;
+mod stats;
+
+use std::sync::mpsc::Receiver;
+
+use crate::core::{CoreHandle, CoreMessage, InfoRequest, Request};
+use crate::protocol::resp::{Version, Writer};
+
+/// What the control thread knows of the server besides what the cores tell.
+#[derive(Clone, Debug)]
+pub struct ServerFacts {
+    /// When the server started, in milliseconds of Unix time.
+    pub started_unix_ms: u64,
+    /// The port for Redis clients.
+    pub port: u16,
+    /// The port for memcached clients, 0 if there is none.
+    pub memcached_port: u16,
+    /// Memory that the server was told to keep to, in bytes.
+    pub memory_bytes: u64,
+    /// The policy's name, as Redis would call it.
+    pub eviction: &'static str,
+    /// Connections allowed.
+    pub connections_max: usize,
+    /// The largest value, in bytes.
+    pub value_bytes_max: usize,
+    /// Who drives the core.
+    pub driver: String,
+    /// How the core waits.
+    pub idle: String,
+    /// The CPU of the core.
+    pub cpu: usize,
+    /// The ring's features in use.
+    pub ring_features: String,
+}
+
+/// Answers the core's questions until the core has ended.
+pub fn serve(requests: &Receiver<Request>, core: &CoreHandle, facts: &ServerFacts) {
+    while let Ok(Request { info, snapshot, key, ticket }) = requests.recv() {
+        let bytes = match info {
+            InfoRequest::Info { sections, resp3 } => {
+                let version = if resp3 { Version::Resp3 } else { Version::Resp2 };
+                let text = info::text(&sections, &snapshot, facts);
+                let mut bytes = Vec::with_capacity(text.len() + 32);
+                Writer::new(&mut bytes, version).verbatim(*b"txt", text.as_bytes());
+                bytes
+            }
+            InfoRequest::MemcachedStats => stats::general(&snapshot, facts),
+            InfoRequest::MemcachedSettings => stats::settings(facts),
+        };
+        core.tell(CoreMessage::Reply { key, ticket, bytes });
+    }
+}

@@ -1,0 +1,445 @@
+//! Commands that are parsed and not yet executed.
+//!
+//! A batch collects commands of all connections, so that the memory that their keys need is
+//! fetched while others are parsed: the table's line when a command is parsed, the item once the
+//! batch is full, and only then are they executed, in order.
+//!
+//! A command's bytes stay where they came to: in a loan of the transport or in its connection's
+//! `input`. The batch refers to them by offsets, and gives the loans back when it is executed.
+
+use pinion_engine::{KeyHash, Shard};
+use pinion_ring::Key;
+
+use super::limits::{
+    ARGS_MAX, BATCH_COMMANDS_MAX, INLINE_BYTES_MAX, OUTPUT_BYTES_HIGH, RUN_COMMANDS_MAX,
+};
+use super::{Core, Transport};
+use crate::command::{self, Arguments, Context, Flow, Settings, Spec};
+use crate::connection::{Closing, Progress};
+use crate::protocol::{memcached, resp};
+
+/// Where a command's bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// In a loan of the batch.
+    Loan(u32),
+    /// In the connection's `input`.
+    Input,
+}
+
+/// What is to be executed.
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    /// A RESP command; `None` if there is none of its name.
+    Resp(Option<&'static Spec>),
+    /// A memcached request.
+    Memcached,
+    /// A memcached request that was refused; the flag says that the client wants no reply.
+    Refused(memcached::RequestError, bool),
+    /// An error of the protocol: answered in its order, then the connection closes.
+    Broken(resp::ProtocolError),
+    /// The same, of memcached's.
+    BrokenMemcached(memcached::CloseReason),
+    /// Put back: its connection is held back or closed.
+    Nothing,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Command {
+    connection: Key,
+    source: Source,
+    /// The frame, within its source.
+    from: u32,
+    to: u32,
+    work: Work,
+    /// Of the first key, if there is one.
+    hash: Option<KeyHash>,
+}
+
+/// See the module's page.
+pub(super) struct Batch<L> {
+    commands: Vec<Command>,
+    /// The arguments of `commands[i]`, kept for their memory.
+    args: Vec<resp::Args>,
+    loans: Vec<L>,
+    /// Connections whose `input` the batch refers to.
+    owners: Vec<Key>,
+}
+
+/// Hashes a key and asks for the line of the table where it would be.
+fn fetch_line(shard: &Shard, key: &[u8]) -> KeyHash {
+    let hash = shard.hash(key);
+    shard.prefetch_line(hash);
+    hash
+}
+
+/// Why parsing stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// The batch is full.
+    Full,
+    /// What is left is the beginning of a frame, or nothing.
+    Torn,
+    /// The protocol was broken; nothing further is parsed.
+    Broken,
+}
+
+/// What parsing needs to know.
+pub(super) struct ParseLimits {
+    resp: resp::Limits,
+    memcached: memcached::Limits,
+}
+
+impl ParseLimits {
+    pub(super) fn new(settings: &Settings) -> ParseLimits {
+        let value_bytes_max = settings.value_bytes_max as u32;
+        ParseLimits {
+            resp: resp::Limits {
+                args_max: ARGS_MAX,
+                // A longer key or inline argument must not be refused because values are short.
+                bulk_bytes_max: value_bytes_max.max(INLINE_BYTES_MAX),
+                inline_bytes_max: INLINE_BYTES_MAX,
+                ..resp::Limits::default()
+            },
+            memcached: memcached::Limits { value_bytes_max, ..memcached::Limits::default() },
+        }
+    }
+}
+
+impl<L> Batch<L> {
+    pub(super) fn new() -> Batch<L> {
+        Batch {
+            commands: Vec::with_capacity(BATCH_COMMANDS_MAX),
+            args: (0..BATCH_COMMANDS_MAX).map(|_| resp::Args::new()).collect(),
+            loans: Vec::with_capacity(BATCH_COMMANDS_MAX),
+            owners: Vec::with_capacity(BATCH_COMMANDS_MAX),
+        }
+    }
+
+    /// Commands parsed and not yet executed.
+    pub(super) fn len(&self) -> usize {
+        self.commands.len()
+    }
+
+    /// Parses commands from `bytes[at..]` until the batch is full or no whole command is left.
+    /// Returns where it stopped, and why.
+    #[expect(clippy::too_many_arguments, reason = "the parts of a core, borrowed one by one")]
+    fn parse(
+        &mut self,
+        progress: &mut Progress,
+        connection: Key,
+        bytes: &[u8],
+        at: usize,
+        source: Source,
+        shard: &Shard,
+        limits: &ParseLimits,
+    ) -> (usize, Stop) {
+        match progress {
+            Progress::Resp(progress) => {
+                self.parse_resp(progress, connection, bytes, at, source, shard, &limits.resp)
+            }
+            Progress::Memcached(progress) => {
+                let limits = &limits.memcached;
+                self.parse_memcached(progress, connection, bytes, at, source, shard, limits)
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of a core, borrowed one by one")]
+    fn parse_resp(
+        &mut self,
+        progress: &mut resp::Progress,
+        connection: Key,
+        bytes: &[u8],
+        mut at: usize,
+        source: Source,
+        shard: &Shard,
+        limits: &resp::Limits,
+    ) -> (usize, Stop) {
+        loop {
+            if at == bytes.len() {
+                return (at, Stop::Torn);
+            }
+            if self.commands.len() == BATCH_COMMANDS_MAX {
+                return (at, Stop::Full);
+            }
+            let args = &mut self.args[self.commands.len()];
+            let frame = &bytes[at..];
+            let (work, consumed, stop) = match resp::parse(frame, progress, args, limits) {
+                resp::Parse::Incomplete { .. } => return (at, Stop::Torn),
+                resp::Parse::Complete { consumed } if args.is_empty() => {
+                    at += consumed;
+                    continue;
+                }
+                resp::Parse::Complete { consumed } => {
+                    (Work::Resp(command::find(args.arg(frame, 0))), consumed, false)
+                }
+                resp::Parse::Error(error) => (Work::Broken(error), frame.len(), true),
+            };
+            let mut hash = None;
+            if let Work::Resp(Some(spec)) = work
+                && spec.keys.0 > 0
+                && let Some(key) = args.get(frame, spec.keys.0 as usize)
+            {
+                hash = Some(fetch_line(shard, key));
+            }
+            let (from, to) = (at as u32, (at + consumed) as u32);
+            self.commands.push(Command { connection, source, from, to, work, hash });
+            at += consumed;
+            if stop {
+                return (at, Stop::Broken);
+            }
+        }
+    }
+}
+
+impl<L> Batch<L> {
+    #[expect(clippy::too_many_arguments, reason = "the parts of a core, borrowed one by one")]
+    fn parse_memcached(
+        &mut self,
+        progress: &mut memcached::Progress,
+        connection: Key,
+        bytes: &[u8],
+        mut at: usize,
+        source: Source,
+        shard: &Shard,
+        limits: &memcached::Limits,
+    ) -> (usize, Stop) {
+        loop {
+            if at == bytes.len() {
+                return (at, Stop::Torn);
+            }
+            if self.commands.len() == BATCH_COMMANDS_MAX {
+                return (at, Stop::Full);
+            }
+            let frame = &bytes[at..];
+            let mut hash = None;
+            let (work, consumed) = match memcached::parse(frame, progress, limits) {
+                memcached::Parse::Incomplete { .. } => return (at, Stop::Torn),
+                memcached::Parse::Swallowed { consumed } => {
+                    at += consumed;
+                    continue;
+                }
+                memcached::Parse::Complete { request, consumed } => {
+                    if let Some(key) = command::memcached::first_key(&request) {
+                        hash = Some(fetch_line(shard, key));
+                    }
+                    (Work::Memcached, consumed)
+                }
+                memcached::Parse::Refused { error, noreply, consumed } => {
+                    (Work::Refused(error, noreply), consumed)
+                }
+                memcached::Parse::Close(reason) => (Work::BrokenMemcached(reason), frame.len()),
+            };
+            let (from, to) = (at as u32, (at + consumed) as u32);
+            self.commands.push(Command { connection, source, from, to, work, hash });
+            at += consumed;
+            if matches!(work, Work::BrokenMemcached(_)) {
+                return (at, Stop::Broken);
+            }
+        }
+    }
+}
+
+impl<T: Transport> Core<T> {
+    /// Parses what has just come for a connection without pending input, in place, and executes
+    /// as often as the batch is full. What is left of a torn frame moves to the connection.
+    pub(super) fn parse_loan(&mut self, index: u32, loan: T::Loan) {
+        self.batch.loans.push(loan);
+        let mut at = 0;
+        loop {
+            let number = self.batch.loans.len() - 1;
+            let Some(loan) = self.batch.loans.pop() else { return };
+            let bytes = self.transport.bytes(&loan);
+            let Some(connection) = self.connections.at(index) else { return };
+            let mut stop = Stop::Torn;
+            if connection.may_run() {
+                let source = Source::Loan(number as u32);
+                let (progress, key) = (&mut connection.progress, connection.key);
+                let limits = &self.limits;
+                (at, stop) =
+                    self.batch.parse(progress, key, bytes, at, source, &self.shard, limits);
+            }
+            if stop == Stop::Torn && at < bytes.len() && connection.closing < Closing::Flushing {
+                if connection.input.capacity() == 0 {
+                    connection.input = self.spares.take();
+                }
+                connection.input.extend_from_slice(&bytes[at..]);
+            }
+            self.batch.loans.push(loan);
+            if stop != Stop::Full {
+                return;
+            }
+            self.execute_commands();
+            self.release_loans(1);
+        }
+    }
+
+    /// Parses and executes what connections have in their own buffers, each for a bounded number
+    /// of commands; those with more stay in the list for the next turn.
+    pub(super) fn run_runnable(&mut self) {
+        for _ in 0..self.runnable.len() {
+            let index = self.runnable.swap_remove(0);
+            let Some(connection) = self.connections.at(index) else { continue };
+            connection.runnable = false;
+            self.parse_input(index);
+        }
+    }
+
+    fn parse_input(&mut self, index: u32) {
+        for _ in 0..RUN_COMMANDS_MAX / BATCH_COMMANDS_MAX {
+            let Some(connection) = self.connections.at(index) else { return };
+            if !connection.may_run() {
+                return;
+            }
+            let key = connection.key;
+            let (progress, bytes, at) =
+                (&mut connection.progress, &connection.input, connection.parsed);
+            let (at, stop) = self.batch.parse(
+                progress,
+                key,
+                bytes,
+                at,
+                Source::Input,
+                &self.shard,
+                &self.limits,
+            );
+            connection.parsed = at;
+            self.batch.owners.push(key);
+            if stop != Stop::Full {
+                return;
+            }
+            self.execute_batch();
+        }
+        self.mark_runnable(index);
+    }
+
+    /// Executes all that is parsed and gives the loans back.
+    pub(super) fn execute_batch(&mut self) {
+        self.execute_commands();
+        self.release_loans(0);
+    }
+
+    fn release_loans(&mut self, kept: usize) {
+        let released = self.batch.loans.len() - kept;
+        for loan in self.batch.loans.drain(..released) {
+            self.transport.give_back(loan);
+        }
+    }
+
+    fn execute_commands(&mut self) {
+        self.counters.batches += u64::from(self.batch.len() > 0);
+        for command in &self.batch.commands {
+            if let Some(hash) = command.hash {
+                self.shard.prefetch_item(hash);
+            }
+        }
+        for number in 0..self.batch.commands.len() {
+            self.execute(number);
+        }
+        self.batch.commands.clear();
+        while let Some(key) = self.batch.owners.pop() {
+            let Some(connection) = self.connections.find(key) else { continue };
+            connection.input.drain(..connection.parsed);
+            connection.parsed = 0;
+            if connection.input.is_empty() {
+                self.spares.keep(std::mem::take(&mut connection.input));
+            }
+            self.ending.push(key);
+        }
+    }
+
+    fn execute(&mut self, number: usize) {
+        let Command { connection: key, source, from, to, work, hash } = self.batch.commands[number];
+        let Some(connection) = self.connections.find(key) else { return };
+        if matches!(work, Work::Nothing) || connection.closing >= Closing::Flushing {
+            return;
+        }
+        if connection.replies.held_bytes() > OUTPUT_BYTES_HIGH {
+            self.hold_back(number);
+            return;
+        }
+        let frame = match source {
+            Source::Loan(loan) => self.transport.bytes(&self.batch.loans[loan as usize]),
+            Source::Input => &connection.input,
+        };
+        let frame = &frame[from as usize..to as usize];
+        let out = connection.replies.writer();
+        if out.capacity() == 0 {
+            *out = self.spares.take();
+        }
+        let mut context = Context {
+            shard: &mut self.shard,
+            now_ms: self.now_ms,
+            session: &mut connection.session,
+            out,
+            counters: &mut self.counters,
+            settings: &self.options.settings,
+            first_hash: hash.unwrap_or(self.no_hash),
+        };
+        let flow = match work {
+            Work::Resp(spec) => {
+                let args = Arguments::new(frame, &self.batch.args[number]);
+                command::run(&mut context, spec, &args)
+            }
+            Work::Memcached => command::memcached::run(&mut context, frame, &self.limits.memcached),
+            Work::Refused(error, noreply) => {
+                context.counters.errors += 1;
+                if !noreply {
+                    memcached::Writer::new(context.out).line(error.text());
+                }
+                Flow::Continue
+            }
+            Work::Broken(error) => {
+                context.counters.errors += 1;
+                error.write_reply(context.out);
+                Flow::Close
+            }
+            Work::BrokenMemcached(reason) => {
+                context.counters.errors += 1;
+                if let Some(text) = reason.text() {
+                    memcached::Writer::new(context.out).line(text);
+                }
+                Flow::Close
+            }
+            Work::Nothing => Flow::Continue,
+        };
+        match flow {
+            Flow::Continue => {}
+            Flow::Close => connection.close(Closing::Flushing),
+            Flow::Ask(info) => self.ask(key, info),
+            Flow::FlushAt(at_ms) => self.flush_at(at_ms),
+        }
+        self.mark_dirty(key.index);
+    }
+
+    /// Puts a command and all that follow it on its connection back to the connection's input,
+    /// because the client does not read its replies. They run when it has read most of them.
+    fn hold_back(&mut self, first: usize) {
+        let key = self.batch.commands[first].connection;
+        let Some(connection) = self.connections.find(key) else { return };
+        let mut input = Vec::new();
+        let mut kept_from = connection.parsed;
+        for command in &mut self.batch.commands[first..] {
+            if command.connection != key {
+                continue;
+            }
+            let range = command.from as usize..command.to as usize;
+            match command.source {
+                Source::Loan(loan) => {
+                    let bytes = self.transport.bytes(&self.batch.loans[loan as usize]);
+                    input.extend_from_slice(&bytes[range]);
+                }
+                Source::Input => kept_from = kept_from.min(range.start),
+            }
+            command.work = Work::Nothing;
+        }
+        input.extend_from_slice(&connection.input[kept_from..]);
+        connection.input = input;
+        connection.parsed = 0;
+        connection.restart_parser();
+        connection.paused = true;
+        self.counters.output_pauses += 1;
+        self.mark_dirty(key.index);
+    }
+}

@@ -1,0 +1,114 @@
+//! Messages between a core and the control thread: slow questions one way, answers and orders the
+//! other. Both directions are plain queues; a core is woken through its ring.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use pinion_engine::ShardStats;
+use pinion_ring::{Key, Waker};
+
+use super::Counters;
+use crate::connection::Ticket;
+
+/// What a core is told.
+#[derive(Debug)]
+pub enum CoreMessage {
+    /// The reply to a deferred command.
+    Reply {
+        /// Whose.
+        key: Key,
+        /// Which.
+        ticket: Ticket,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+    /// Send what is ready and end.
+    Stop,
+}
+
+/// A question that takes too long for a data core.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InfoRequest {
+    /// Redis's INFO, of these sections (lower case); none means the default ones.
+    Info {
+        /// The sections.
+        sections: Vec<String>,
+        /// Whether the connection speaks RESP3 (a verbatim string answers).
+        resp3: bool,
+    },
+    /// memcached's `stats` without arguments.
+    MemcachedStats,
+    /// memcached's `stats settings`.
+    MemcachedSettings,
+}
+
+/// A core's state at the moment of a question.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The core's counters.
+    pub counters: Counters,
+    /// Its shard's.
+    pub shard: ShardStats,
+    /// Connections open.
+    pub connections: usize,
+    /// Kernel entries.
+    pub enters: u64,
+}
+
+/// A question to the control thread.
+#[derive(Debug)]
+pub struct Request {
+    /// What is asked.
+    pub info: InfoRequest,
+    /// The state that the answer tells of.
+    pub snapshot: Box<Snapshot>,
+    /// Who asks.
+    pub key: Key,
+    /// Where the reply goes.
+    pub ticket: Ticket,
+}
+
+/// The core's end.
+#[derive(Debug)]
+pub struct Inbox {
+    messages: Receiver<CoreMessage>,
+    requests: Sender<Request>,
+}
+
+impl Inbox {
+    /// Makes an inbox that asks through `requests`, and what others need to write to it.
+    pub fn new(requests: Sender<Request>) -> (Inbox, Sender<CoreMessage>) {
+        let (sender, messages) = channel();
+        (Inbox { messages, requests }, sender)
+    }
+
+    /// The next message, if there is one.
+    pub fn next(&self) -> Option<CoreMessage> {
+        self.messages.try_recv().ok()
+    }
+
+    /// Asks the control thread. If it has ended, the process is about to end and nobody answers.
+    pub fn ask(&self, request: Request) {
+        let _ = self.requests.send(request);
+    }
+}
+
+/// How other threads reach a core.
+#[derive(Clone, Debug)]
+pub struct CoreHandle {
+    messages: Sender<CoreMessage>,
+    waker: Waker,
+}
+
+impl CoreHandle {
+    /// A handle from the sender of an inbox and its core's waker.
+    pub fn new(messages: Sender<CoreMessage>, waker: Waker) -> CoreHandle {
+        CoreHandle { messages, waker }
+    }
+
+    /// Sends a message and wakes the core. A core that has ended takes none.
+    pub fn tell(&self, message: CoreMessage) {
+        if self.messages.send(message).is_ok() {
+            self.waker.wake();
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Every bound of a core in one place, and the relations between them.
+
+/// Commands in a batch: enough to overlap the memory accesses of their keys, few enough that
+/// what they prefetch stays in the first-level cache.
+pub const BATCH_COMMANDS_MAX: usize = 32;
+
+/// Bytes in one send.
+pub const SEND_BYTES_MAX: usize = 64 * 1024;
+
+/// Output of a connection beyond which its commands are held back.
+pub const OUTPUT_BYTES_HIGH: usize = 256 * 1024;
+
+/// Output of a connection below which a held-back connection goes on.
+pub const OUTPUT_BYTES_LOW: usize = 64 * 1024;
+
+/// Input of a held-back connection beyond which nothing more is received from it.
+pub const INPUT_BYTES_HIGH: usize = 64 * 1024;
+
+/// Commands of one connection parsed out of its own buffer before others have their turn.
+pub const RUN_COMMANDS_MAX: usize = 256;
+
+/// Buffers kept for reuse, and the largest that is kept.
+pub const SPARE_BUFFERS_MAX: usize = 1024;
+/// See [`SPARE_BUFFERS_MAX`].
+pub const SPARE_BYTES_MAX: usize = 64 * 1024;
+/// Capacity of a new buffer.
+pub const SPARE_BYTES_MIN: usize = 4 * 1024;
+
+/// Arguments of one command.
+pub const ARGS_MAX: u32 = 1024 * 1024;
+
+/// An inline command's length.
+pub const INLINE_BYTES_MAX: u32 = 64 * 1024;
+
+/// Items of background work in a shard per turn.
+pub const MAINTENANCE_ITEMS: usize = 64;
+
+/// How long accepting rests after it failed for want of descriptors or memory.
+pub const ACCEPT_REST_MS: u64 = 10;
+
+/// Descriptors that are not connections: rings, listeners, standard streams, files in /proc.
+pub const DESCRIPTORS_RESERVED: u64 = 64;
+
+const _: () = assert!(OUTPUT_BYTES_LOW < OUTPUT_BYTES_HIGH);
+const _: () = assert!(SEND_BYTES_MAX <= OUTPUT_BYTES_HIGH);
+const _: () = assert!(SPARE_BYTES_MIN <= SPARE_BYTES_MAX);
+const _: () = assert!(BATCH_COMMANDS_MAX <= RUN_COMMANDS_MAX);

@@ -1,0 +1,43 @@
+//! A core: one thread, one shard, and the connections that it serves.
+//!
+//! [`Core::turn`] is the whole data path, from bytes to bytes, as plain synchronous code:
+//!
+//! ```text
+//! transport.enter ─► events ─► parse every complete command ─► hash keys, prefetch lines
+//!        ▲                                                              │
+//!        └── one send per connection ◄── replies ◄── execute ◄── prefetch items
+//! ```
+//!
+//! - `turn`: events, and what a turn does in which order
+//! - `batch`: commands parsed and not yet executed
+//! - `output`: sending, back-pressure, the end of a connection
+//! - `transport`: what moves the bytes
+//! - `idle` and `driver`: who calls the turn, and how it waits
+//! - `inbox`: messages between the core and the control thread
+//!
+//! Invariants:
+//! - I1. Nothing outside the turn that received it refers to a receive buffer: a batch is executed,
+//!   and its loans are given back, before the turn ends.
+//! - I2. Commands of a connection are executed in the order of their bytes, each once.
+//! - I3. A connection leaves the slab only when no operation on its socket is in flight.
+//! - I4. One send per connection in flight, of at most [`limits::SEND_BYTES_MAX`] bytes.
+
+mod batch;
+mod counters;
+mod driver;
+#[expect(unsafe_code, reason = "glommio takes descriptors of others only as raw numbers")]
+mod eventfd;
+mod idle;
+mod inbox;
+pub mod limits;
+mod output;
+mod transport;
+mod turn;
+
+pub use counters::Counters;
+pub(crate) use driver::GLOMMIO_LOCKED_BYTES_MIN;
+pub use driver::{Driver, run};
+pub use idle::{IdleMode, Ladder, Rest};
+pub use inbox::{CoreHandle, CoreMessage, Inbox, InfoRequest, Request, Snapshot};
+pub use transport::Transport;
+pub use turn::{Core, CoreOptions, ListenerKind, Turn};

@@ -1,0 +1,127 @@
+//! Sending, back-pressure, and the end of a connection.
+
+use std::io;
+
+use pinion_ring::Key;
+
+use super::limits::{
+    OUTPUT_BYTES_LOW, SEND_BYTES_MAX, SPARE_BUFFERS_MAX, SPARE_BYTES_MAX, SPARE_BYTES_MIN,
+};
+use super::{Core, Transport};
+use crate::connection::Closing;
+
+/// Buffers that wait for their next use, most recently used first, so that they are warm.
+#[derive(Debug, Default)]
+pub(super) struct Spares(Vec<Vec<u8>>);
+
+impl Spares {
+    /// An empty buffer with some capacity.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        self.0.pop().unwrap_or_else(|| Vec::with_capacity(SPARE_BYTES_MIN))
+    }
+
+    /// Keeps a buffer, unless it is too large or there are enough.
+    pub(super) fn keep(&mut self, mut buffer: Vec<u8>) {
+        let useful = (1..=SPARE_BYTES_MAX).contains(&buffer.capacity());
+        if useful && self.0.len() < SPARE_BUFFERS_MAX {
+            buffer.clear();
+            self.0.push(buffer);
+        }
+    }
+}
+
+impl<T: Transport> Core<T> {
+    /// Starts a send for every connection that has output and none in flight.
+    pub(super) fn flush(&mut self) {
+        while let Some(index) = self.dirty.pop() {
+            let Some(connection) = self.connections.at(index) else { continue };
+            connection.dirty = false;
+            if connection.sending.is_some() || connection.closing == Closing::Dropped {
+                continue;
+            }
+            let ready = connection.replies.ready();
+            if ready.is_empty() {
+                self.ending.push(connection.key);
+                continue;
+            }
+            let buffer = std::mem::take(ready);
+            let to = buffer.len().min(SEND_BYTES_MAX);
+            connection.sending = Some((0, to));
+            self.counters.sends += 1;
+            self.transport.send(&connection.socket, connection.key, buffer, 0, to);
+        }
+    }
+
+    /// Handles the end of a send: goes on with the rest of the buffer, or with newer output.
+    pub(super) fn sent(&mut self, key: Key, buffer: Vec<u8>, result: io::Result<usize>) {
+        let Some(connection) = self.connections.find(key) else {
+            debug_assert!(false, "I3: a connection outlives its send");
+            return;
+        };
+        let Some((from, _)) = connection.sending.take() else { return };
+        let sent = match result {
+            Ok(sent) if sent > 0 => sent,
+            // The peer is gone, or the socket broken: nothing more can be said to it.
+            _ => {
+                connection.close(Closing::Dropped);
+                self.spares.keep(buffer);
+                self.ending.push(key);
+                return;
+            }
+        };
+        self.counters.bytes_out += sent as u64;
+        let from = from + sent;
+        if from < buffer.len() {
+            let to = buffer.len().min(from + SEND_BYTES_MAX);
+            connection.sending = Some((from, to));
+            self.counters.sends += 1;
+            self.transport.send(&connection.socket, key, buffer, from, to);
+            return;
+        }
+        self.spares.keep(buffer);
+        let held = connection.replies.held_bytes();
+        if connection.paused && held <= OUTPUT_BYTES_LOW {
+            connection.paused = false;
+            self.let_receive(key);
+            self.mark_runnable(key.index);
+        }
+        if held > 0 {
+            self.mark_dirty(key.index);
+        } else if let Some(connection) = self.connections.find(key)
+            && connection.closing > Closing::Open
+        {
+            self.ending.push(key);
+        }
+    }
+
+    /// Ends connections that have come to their end: those whose output is out are shut down, and
+    /// those that have nothing in flight any more are closed.
+    pub(super) fn reap(&mut self) {
+        while let Some(key) = self.ending.pop() {
+            let Some(connection) = self.connections.find(key) else { continue };
+            let pending = match connection.closing {
+                Closing::Open => continue,
+                Closing::Draining => {
+                    connection.replies.outstanding()
+                        || connection.replies.held_bytes() > 0
+                        || connection.runnable
+                        || connection.paused
+                }
+                Closing::Flushing => {
+                    connection.replies.outstanding() || connection.replies.held_bytes() > 0
+                }
+                Closing::Dropped => false,
+            };
+            if pending || (connection.sending.is_some() && connection.closing != Closing::Dropped) {
+                continue;
+            }
+            connection.close(Closing::Dropped);
+            if connection.receiving || connection.sending.is_some() {
+                // Both operations end soon, and bring this connection here again.
+                self.transport.shutdown(&connection.socket);
+            } else if let Some(connection) = self.connections.remove(key) {
+                self.spares.keep(connection.input);
+            }
+        }
+    }
+}

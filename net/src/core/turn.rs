@@ -1,0 +1,378 @@
+//! The turn: what has happened, in order; then what the connections have to say, in one go.
+
+use std::io;
+use std::time::Duration;
+
+use pinion_engine::{KeyHash, Shard};
+use pinion_ring::{EndReason, Event, Key, Wait};
+
+use super::batch::{Batch, ParseLimits};
+use super::inbox::{CoreMessage, Inbox, Request, Snapshot};
+use super::limits::{ACCEPT_REST_MS, INPUT_BYTES_HIGH, MAINTENANCE_ITEMS};
+use super::output::Spares;
+use super::{Counters, Transport};
+use crate::clock::Clock;
+use crate::command::Settings;
+use crate::connection::{Closing, Connection, Protocol, Slab};
+
+/// What a listener's connections speak.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenerKind(pub Protocol);
+
+/// What a core is made with.
+#[derive(Clone, Debug)]
+pub struct CoreOptions {
+    /// Connections at a time.
+    pub connections_max: usize,
+    /// Commands executed before their replies are sent.
+    pub flush_after: usize,
+    /// What commands may ask for.
+    pub settings: Settings,
+    /// What the listeners speak, by the transport's numbers.
+    pub listeners: Vec<ListenerKind>,
+}
+
+/// What a turn did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Whether anything had happened; if not, the caller may let the core rest.
+    pub worked: bool,
+    /// Whether there is more to do at once, without anything happening.
+    pub more: bool,
+    /// Whether the core has been told to end and has nothing left to send.
+    pub ended: bool,
+}
+
+/// One core's state. `T` moves its bytes.
+pub struct Core<T: Transport> {
+    pub(super) transport: T,
+    pub(super) shard: Shard,
+    pub(super) connections: Slab<Connection<T::Socket>>,
+    pub(super) batch: Batch<T::Loan>,
+    pub(super) limits: ParseLimits,
+    /// Stands for the hash of a command without a key.
+    pub(super) no_hash: KeyHash,
+    /// Connections with output to send.
+    pub(super) dirty: Vec<u32>,
+    /// Connections with input of their own to parse.
+    pub(super) runnable: Vec<u32>,
+    /// Connections that may have come to their end.
+    pub(super) ending: Vec<Key>,
+    /// Connections whose receive found no buffer.
+    starved: Vec<Key>,
+    pub(super) spares: Spares,
+    pub(super) counters: Counters,
+    clock: Clock,
+    /// The time of this turn, twice.
+    now_ns: u64,
+    pub(super) now_ms: u64,
+    pub(super) options: CoreOptions,
+    pub(super) inbox: Inbox,
+    next_connection_id: u64,
+    /// Listeners that rest after a failure, until the time given.
+    resting: Vec<(u32, u64)>,
+    stopping: bool,
+    /// When all items die, if a client has asked for it.
+    flush_at_ms: Option<u64>,
+}
+
+impl<T: Transport> Core<T> {
+    /// A core without connections.
+    pub fn new(
+        transport: T,
+        shard: Shard,
+        clock: Clock,
+        options: CoreOptions,
+        inbox: Inbox,
+    ) -> Core<T> {
+        Core {
+            transport,
+            no_hash: shard.hash(b""),
+            shard,
+            connections: Slab::default(),
+            batch: Batch::new(),
+            limits: ParseLimits::new(&options.settings),
+            dirty: Vec::new(),
+            runnable: Vec::new(),
+            ending: Vec::new(),
+            starved: Vec::new(),
+            spares: Spares::default(),
+            counters: Counters::default(),
+            now_ns: clock.now_ns(),
+            now_ms: clock.now_ms(),
+            clock,
+            options,
+            inbox,
+            next_connection_id: 0,
+            resting: Vec::new(),
+            stopping: false,
+            flush_at_ms: None,
+        }
+    }
+
+    /// The transport, for the driver.
+    pub fn transport(&mut self) -> &mut T {
+        &mut self.transport
+    }
+
+    /// The shard, for benchmarks and tests.
+    pub fn shard(&mut self) -> &mut Shard {
+        &mut self.shard
+    }
+
+    /// The counters.
+    pub fn counters(&mut self) -> &mut Counters {
+        &mut self.counters
+    }
+
+    /// Takes one turn: waits as told if there is nothing to do, handles what has happened,
+    /// executes the commands that have come, and queues their replies for sending, which the next
+    /// turn hands to the kernel.
+    ///
+    /// A turn executes about [`CoreOptions::flush_after`] commands; what is left is done by the
+    /// next. It allocates nothing for commands that are answered at once from small values.
+    ///
+    /// # Errors
+    /// When the transport fails for good.
+    pub fn turn(&mut self, wait: Wait) -> io::Result<Turn> {
+        let wait = if self.runnable.is_empty() { self.bounded(wait) } else { Wait::No };
+        self.transport.enter(wait)?;
+        self.now_ns = self.clock.now_ns();
+        self.now_ms = self.now_ns / 1_000_000;
+        if self.flush_at_ms.is_some_and(|at_ms| self.now_ms >= at_ms) {
+            self.flush_at_ms = None;
+            self.shard.flush();
+        }
+        let (commands_before, mut events) = (self.counters.commands, 0u32);
+        let had_input = !self.runnable.is_empty();
+        while let Some(event) = self.transport.next_event() {
+            events += 1;
+            self.handle(event);
+            let queued = self.batch.len() as u64;
+            let commands = self.counters.commands + queued - commands_before;
+            if commands >= self.options.flush_after as u64 {
+                break;
+            }
+        }
+        self.run_runnable();
+        self.execute_batch();
+        self.flush();
+        self.receive_again();
+        self.reap();
+        self.accept_again();
+        let worked = events > 0 || had_input;
+        self.counters.turns += u64::from(worked);
+        let maintained = self.shard.maintain(self.now_ms, MAINTENANCE_ITEMS) > 0;
+        let more = maintained || !self.runnable.is_empty();
+        Ok(Turn { worked, more, ended: self.stopping && self.drained() })
+    }
+
+    /// The time that the last turn read, in nanoseconds of the server's clock.
+    pub fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    fn drained(&mut self) -> bool {
+        self.connections.iter_mut().all(|connection| connection.sending.is_none())
+    }
+
+    /// Shortens a wait so that it ends when a listener has rested, or all items are to die.
+    fn bounded(&self, wait: Wait) -> Wait {
+        let rested = self.resting.iter().map(|&(_, until_ms)| until_ms).min();
+        let Some(next_ms) = rested.into_iter().chain(self.flush_at_ms).min() else {
+            return wait;
+        };
+        let left = Duration::from_millis(next_ms.saturating_sub(self.now_ms).max(1));
+        match wait {
+            Wait::No => Wait::No,
+            Wait::For(time) => Wait::For(time.min(left)),
+            Wait::Forever => Wait::For(left),
+        }
+    }
+
+    /// Lets all items die at a time; a second call replaces the first.
+    pub(super) fn flush_at(&mut self, at_ms: u64) {
+        self.flush_at_ms = Some(at_ms);
+    }
+
+    fn handle(&mut self, event: Event<T::Socket, T::Loan>) {
+        match event {
+            Event::Received { key, data, armed } => self.received(key, data, armed),
+            Event::Sent { key, buffer, result } => self.sent(key, buffer, result),
+            Event::ReceiveEnded { key, reason } => self.receive_ended(key, reason),
+            Event::Accepted { listener, socket } => self.accepted(listener, socket),
+            Event::AcceptFailed { listener, error } => {
+                self.counters.accept_failures += 1;
+                if self.resting.is_empty() {
+                    eprintln!("pinion: cannot accept connections for the moment: {error}");
+                }
+                self.resting.push((listener, self.now_ms + ACCEPT_REST_MS));
+            }
+            Event::Woken => self.read_inbox(),
+        }
+    }
+
+    fn accepted(&mut self, listener: u32, socket: T::Socket) {
+        let Some(&ListenerKind(protocol)) = self.options.listeners.get(listener as usize) else {
+            return;
+        };
+        self.counters.connections_accepted += 1;
+        self.next_connection_id += 1;
+        let id = self.next_connection_id;
+        let refused = self.stopping || self.connections.len() >= self.options.connections_max;
+        let key = self.connections.insert(|key| Connection::new(socket, key, id, protocol));
+        let Some(connection) = self.connections.find(key) else { return };
+        if refused {
+            // As Redis and memcached do: say why, then close.
+            self.counters.connections_refused += 1;
+            let reason: &[u8] = match protocol {
+                Protocol::Resp => b"-ERR max number of clients reached\r\n",
+                Protocol::Memcached => b"ERROR Too many open connections\r\n",
+            };
+            connection.replies.writer().extend_from_slice(reason);
+            connection.close(Closing::Flushing);
+            self.mark_dirty(key.index);
+            return;
+        }
+        connection.receiving = true;
+        self.transport.receive(&connection.socket, key);
+    }
+
+    fn received(&mut self, key: Key, loan: T::Loan, armed: bool) {
+        let bytes = self.transport.bytes(&loan);
+        self.counters.bytes_in += bytes.len() as u64;
+        let Some(connection) = self.connections.find(key) else {
+            self.transport.give_back(loan);
+            return;
+        };
+        connection.receiving = armed;
+        if !armed {
+            self.starved.push(key);
+        }
+        if connection.closing >= Closing::Flushing {
+            self.transport.give_back(loan);
+        } else if connection.input.is_empty() && connection.may_run() {
+            self.parse_loan(key.index, loan);
+        } else {
+            if connection.input.capacity() == 0 {
+                connection.input = self.spares.take();
+            }
+            connection.input.extend_from_slice(bytes);
+            let hold = !connection.may_run() && connection.unparsed() > INPUT_BYTES_HIGH;
+            self.transport.give_back(loan);
+            if hold {
+                self.stop_receiving(key);
+            } else {
+                self.mark_runnable(key.index);
+            }
+        }
+    }
+
+    /// Asks that receiving ends, for a connection whose input has piled up. Repeated with each
+    /// further receive, since a request that comes at the wrong moment has no effect.
+    fn stop_receiving(&mut self, key: Key) {
+        let Some(connection) = self.connections.find(key) else { return };
+        connection.cancelling = true;
+        if connection.receiving {
+            self.transport.cancel_receive(key);
+        }
+    }
+
+    fn receive_ended(&mut self, key: Key, reason: EndReason) {
+        let Some(connection) = self.connections.find(key) else { return };
+        connection.receiving = false;
+        match reason {
+            EndReason::NoBuffers => {
+                self.counters.receive_starvations += 1;
+                self.starved.push(key);
+            }
+            // It may be wanted again by now.
+            EndReason::Cancelled if !connection.cancelling => self.starved.push(key),
+            EndReason::Cancelled => {}
+            EndReason::Eof => connection.close(Closing::Draining),
+            EndReason::Failed(_) => connection.close(Closing::Dropped),
+        }
+        self.ending.push(key);
+    }
+
+    /// Receives again for connections whose receive has ended for want of a buffer (they are back
+    /// now), by its kind, or because it had been held back.
+    fn receive_again(&mut self) {
+        while let Some(key) = self.starved.pop() {
+            let Some(connection) = self.connections.find(key) else { continue };
+            let held = connection.cancelling || connection.closing > Closing::Open;
+            if !connection.receiving && !held {
+                connection.receiving = true;
+                self.transport.receive(&connection.socket, key);
+            }
+        }
+    }
+
+    /// Lets a connection that was held back receive again.
+    pub(super) fn let_receive(&mut self, key: Key) {
+        if let Some(connection) = self.connections.find(key)
+            && std::mem::take(&mut connection.cancelling)
+        {
+            self.starved.push(key);
+        }
+    }
+
+    fn accept_again(&mut self) {
+        if self.resting.is_empty() {
+            return;
+        }
+        let now_ms = self.now_ms;
+        for &(listener, until_ms) in &self.resting {
+            if until_ms <= now_ms {
+                self.transport.rearm_accept(listener);
+            }
+        }
+        self.resting.retain(|&(_, until_ms)| until_ms > now_ms);
+    }
+
+    fn read_inbox(&mut self) {
+        while let Some(message) = self.inbox.next() {
+            match message {
+                CoreMessage::Reply { key, ticket, bytes } => {
+                    if let Some(connection) = self.connections.find(key) {
+                        connection.replies.resolve(ticket, bytes);
+                        self.ending.push(key);
+                        self.mark_dirty(key.index);
+                    }
+                }
+                CoreMessage::Stop => self.stopping = true,
+            }
+        }
+    }
+
+    /// Sends a slow question to the control thread, on behalf of a connection.
+    pub(super) fn ask(&mut self, key: Key, info: super::InfoRequest) {
+        let snapshot = Box::new(Snapshot {
+            counters: self.counters,
+            shard: self.shard.stats(),
+            connections: self.connections.len(),
+            enters: self.transport.enters(),
+        });
+        if let Some(connection) = self.connections.find(key) {
+            let ticket = connection.replies.defer();
+            self.inbox.ask(Request { info, snapshot, key, ticket });
+        }
+    }
+
+    pub(super) fn mark_dirty(&mut self, index: u32) {
+        if let Some(connection) = self.connections.at(index)
+            && !std::mem::replace(&mut connection.dirty, true)
+        {
+            self.dirty.push(index);
+        }
+    }
+
+    pub(super) fn mark_runnable(&mut self, index: u32) {
+        if let Some(connection) = self.connections.at(index)
+            && connection.may_run()
+            && !std::mem::replace(&mut connection.runnable, true)
+        {
+            self.runnable.push(index);
+        }
+    }
+}

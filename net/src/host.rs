@@ -1,0 +1,87 @@
+//! What the host allows: processors, memory, open files; and whether a core is ours alone.
+
+use std::fs;
+use std::path::Path;
+
+use crate::sys;
+
+/// The CPUs that this process may run on (its affinity), ascending.
+pub fn allowed_cpus() -> Vec<usize> {
+    let mut cpus: Vec<usize> =
+        core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+    cpus.sort_unstable();
+    cpus
+}
+
+/// Memory in bytes that the machine or the cgroup of this process allows, whichever is less.
+pub fn memory_allowed_bytes() -> u64 {
+    let machine = sys::machine_memory_bytes();
+    cgroup_limit("memory.max").map_or(machine, |limit| limit.min(machine))
+}
+
+/// Whether nobody else is expected to run on the CPU: it is isolated, its hyper-threads are too,
+/// and no quota throttles this process.
+pub fn is_exclusive(cpu: usize) -> bool {
+    let cpu_path = |leaf: &str| format!("/sys/devices/system/cpu/cpu{cpu}/topology/{leaf}");
+    let isolated = read_list(Path::new("/sys/devices/system/cpu/isolated"));
+    let siblings = read_list(Path::new(&cpu_path("thread_siblings_list")));
+    isolated.contains(&cpu)
+        && siblings.iter().all(|sibling| isolated.contains(sibling))
+        && cgroup_limit("cpu.max").is_none()
+}
+
+/// Bytes of memory that this process has resident.
+pub fn resident_bytes() -> u64 {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 =
+        statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    pages * 4096
+}
+
+/// The smallest limit of this name in the process's cgroup and those above it (version 2); the
+/// first word of the file counts, and `max` is no limit.
+fn cgroup_limit(file: &str) -> Option<u64> {
+    let cgroups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = cgroups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let root = Path::new("/sys/fs/cgroup");
+    root.join(own)
+        .ancestors()
+        .take_while(|path| path.starts_with(root))
+        .filter_map(|path| fs::read_to_string(path.join(file)).ok())
+        .filter_map(|text| text.split_whitespace().next()?.parse().ok())
+        .min()
+}
+
+fn read_list(path: &Path) -> Vec<usize> {
+    fs::read_to_string(path).map(|text| parse_list(text.trim())).unwrap_or_default()
+}
+
+/// Parses the kernel's lists, such as `0-3,8`; what is not a number is left out.
+fn parse_list(text: &str) -> Vec<usize> {
+    text.split(',')
+        .filter_map(|part| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            Some(first.parse::<usize>().ok()?..=last.parse::<usize>().ok()?)
+        })
+        .flatten()
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_lists_are_read() {
+        assert_eq!(parse_list("0-2,5"), [0, 1, 2, 5]);
+        assert_eq!(parse_list(""), [0; 0]);
+    }
+
+    #[test]
+    fn this_host_answers() {
+        assert!(!allowed_cpus().is_empty());
+        assert!(memory_allowed_bytes() > 1 << 20);
+        assert!(resident_bytes() > 0);
+        assert!(!is_exclusive(4095), "a CPU that does not exist is nobody's");
+    }
+}

@@ -1,0 +1,245 @@
+//! The command line of `pinion`: flags, their defaults, and the checks that need no system call.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use clap::Parser;
+use pinion_ring::FeatureSet;
+
+use crate::core::{Driver, IdleMode};
+
+/// A cache server for Redis and memcached clients.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "pinion", version)]
+pub struct Options {
+    /// Addresses to listen on
+    #[arg(long, value_name = "ADDRESS,...", value_delimiter = ',',
+          default_values = ["127.0.0.1", "::1"])]
+    pub bind: Vec<IpAddr>,
+
+    /// Port for Redis clients (RESP2 and RESP3); 0 lets the kernel choose
+    #[arg(long, default_value_t = 6379, value_name = "PORT")]
+    pub port: u16,
+
+    /// Port for memcached clients (text protocol); 0 turns it off, `auto` lets the kernel choose
+    #[arg(long, default_value = "11211", value_name = "PORT")]
+    pub memcached_port: MemcachedPort,
+
+    /// The CPU to run on [default: the first that the process may use]
+    #[arg(long, value_name = "CPU")]
+    pub cores: Option<CoreList>,
+
+    /// Memory of the whole process, such as 512MiB or 4GiB [default: half of what the machine or
+    /// its cgroup allows]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<Size>,
+
+    /// Limit on the bytes of the items alone (headers included), exact to the item; for replays
+    #[arg(long, value_name = "SIZE")]
+    pub data_limit: Option<Size>,
+
+    /// The largest value
+    #[arg(long, default_value = "8MiB", value_name = "SIZE")]
+    pub value_max: Size,
+
+    /// What happens when memory is full: `clock` evicts the least recently used, approximately;
+    /// `none` refuses writes
+    #[arg(long, default_value = "clock", value_name = "POLICY")]
+    pub eviction: EvictionName,
+
+    /// How the core waits for work: auto, park, spin:50us or poll
+    #[arg(long, default_value = "auto", value_name = "MODE")]
+    pub idle: IdleMode,
+
+    /// Who drives the core: `glommio` (an executor beside the data ring) or `bare` (a thread)
+    #[arg(long, default_value = "glommio", value_name = "DRIVER")]
+    pub driver: Driver,
+
+    /// Touch all memory at start, so that no request waits for the kernel to find a page
+    #[arg(long)]
+    pub prefault: bool,
+
+    /// Connections at a time [default: 10000, or fewer if the limit on open files is lower]
+    #[arg(long, value_name = "COUNT")]
+    pub max_connections: Option<u32>,
+
+    /// Commands that a turn executes before it sends the replies
+    #[arg(long, default_value_t = 64, value_name = "COUNT",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub flush_after: u32,
+
+    /// Features of io_uring to do without, for tests: names separated by commas, or `all`
+    #[arg(long, default_value = "", value_name = "FEATURES", hide_default_value = true)]
+    pub ring_hide: FeatureSet,
+}
+
+/// A number of bytes, with an optional unit: `k`, `kb`, `kib`, `m`, `g` and so on. As in Redis,
+/// `k` means 1,000 and `kb` 1,024; `KiB`, `MiB` and `GiB` are binary too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Size, String> {
+        let lower = text.trim().to_ascii_lowercase();
+        let split = lower.find(|c: char| !c.is_ascii_digit()).unwrap_or(lower.len());
+        let (digits, unit) = lower.split_at(split);
+        let factor: u64 = match unit.trim() {
+            "" | "b" => 1,
+            "k" => 1_000,
+            "kb" | "kib" => 1 << 10,
+            "m" => 1_000_000,
+            "mb" | "mib" => 1 << 20,
+            "g" => 1_000_000_000,
+            "gb" | "gib" => 1 << 30,
+            _ => return Err(format!("'{text}': unknown unit; write for instance 512MiB or 4GiB")),
+        };
+        let count: u64 = digits
+            .parse()
+            .map_err(|_| format!("'{text}' is not a size; write for instance 512MiB or 4GiB"))?;
+        count.checked_mul(factor).map(Size).ok_or_else(|| format!("'{text}' is too large"))
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
+            if self.0 >> shift > 0 && self.0 & ((1 << shift) - 1) == 0 {
+                return write!(f, "{}{unit}", self.0 >> shift);
+            }
+        }
+        write!(f, "{}", self.0)
+    }
+}
+
+/// The port for memcached clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemcachedPort {
+    /// No listener.
+    Off,
+    /// A port that the kernel chooses.
+    Auto,
+    /// This port.
+    Fixed(u16),
+}
+
+impl FromStr for MemcachedPort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<MemcachedPort, String> {
+        match text {
+            "0" => Ok(MemcachedPort::Off),
+            "auto" => Ok(MemcachedPort::Auto),
+            _ => text
+                .parse()
+                .map(MemcachedPort::Fixed)
+                .map_err(|_| format!("'{text}' is not a port (1 to 65535), 0 or auto")),
+        }
+    }
+}
+
+/// A list of CPUs such as `0,2-5`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoreList(pub Vec<usize>);
+
+impl FromStr for CoreList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<CoreList, String> {
+        let wrong = || format!("'{text}' is not a list of CPUs such as 0 or 2");
+        let mut cores = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let first: usize = first.trim().parse().map_err(|_| wrong())?;
+            let last: usize = last.trim().parse().map_err(|_| wrong())?;
+            if first > last || last >= 4096 {
+                return Err(wrong());
+            }
+            cores.extend(first..=last);
+        }
+        cores.sort_unstable();
+        cores.dedup();
+        if cores.len() > 1 {
+            return Err(format!("'{text}' names {} CPUs; this version runs on one", cores.len()));
+        }
+        Ok(CoreList(cores))
+    }
+}
+
+/// An eviction policy by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EvictionName {
+    /// Approximately the least recently used.
+    Clock,
+    /// Refuse writes.
+    None,
+}
+
+impl EvictionName {
+    /// The policy as the engine knows it.
+    pub fn policy(self) -> pinion_engine::Eviction {
+        match self {
+            EvictionName::Clock => pinion_engine::Eviction::Clock,
+            EvictionName::None => pinion_engine::Eviction::None,
+        }
+    }
+
+    /// The nearest policy name of Redis, for tools that ask.
+    pub fn redis_name(self) -> &'static str {
+        match self {
+            EvictionName::Clock => "allkeys-lru",
+            EvictionName::None => "noeviction",
+        }
+    }
+}
+
+impl FromStr for EvictionName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<EvictionName, String> {
+        match text {
+            "clock" => Ok(EvictionName::Clock),
+            "none" => Ok(EvictionName::None),
+            _ => Err(format!("'{text}' is not clock or none")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Options::command().debug_assert();
+        let options = Options::try_parse_from(["pinion"]).expect("no argument is needed");
+        assert_eq!((options.port, options.bind.len()), (6379, 2));
+        assert_eq!(options.memcached_port, MemcachedPort::Fixed(11211));
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, bytes) in
+            [("0", 0), ("17500000", 17_500_000), ("1k", 1_000), ("1KB", 1 << 10), ("4GiB", 4 << 30)]
+        {
+            assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
+        }
+        for text in ["", "x", "1x", "-1", "1.5GiB", "99999999999g"] {
+            assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+        assert_eq!(Size(8 << 20).to_string(), "8MiB");
+        assert_eq!(Size(17_500_000).to_string(), "17500000");
+    }
+
+    #[test]
+    fn lists_of_cpus_name_one() {
+        assert_eq!("3".parse(), Ok(CoreList(vec![3])));
+        assert_eq!("2-2".parse(), Ok(CoreList(vec![2])));
+        for text in ["", "a", "1-", "3-1", "0,1", "0-9999999"] {
+            assert!(text.parse::<CoreList>().is_err(), "{text}");
+        }
+    }
+}
