@@ -4,8 +4,6 @@
 //! Look-up takes a hash of the lower-cased name and, nearly always, one comparison of 16 bytes; it
 //! does not allocate.
 
-use std::sync::LazyLock;
-
 use super::context::{Arguments, Context, Flow};
 use super::{connection, counter, key, server, string};
 
@@ -165,22 +163,37 @@ commands! {
 const SLOTS: usize = 256;
 const _: () = assert!(COMMANDS.len() * 4 <= SLOTS);
 
-/// Lower-cased names as numbers, with the index of their command; linear probing.
-static BY_NAME: LazyLock<[(u128, u8); SLOTS]> = LazyLock::new(|| {
-    let mut table = [(0, 0); SLOTS];
-    for (index, spec) in COMMANDS.iter().enumerate() {
-        assert!(spec.name.len() <= NAME_BYTES_MAX);
-        let name = packed(spec.name.as_bytes());
+/// A slot of the look-up table: the name as a number, 0 if the slot is empty, and the command.
+#[derive(Clone, Copy)]
+struct Slot {
+    name: u128,
+    index: u8,
+}
+
+/// Names with their commands; linear probing. Made by the compiler.
+static BY_NAME: [Slot; SLOTS] = {
+    let mut table = [Slot { name: 0, index: 0 }; SLOTS];
+    let mut index = 0;
+    while index < COMMANDS.len() {
+        let bytes = COMMANDS[index].name.as_bytes();
+        let mut at = 0;
+        while at < bytes.len() {
+            assert!(bytes[at].is_ascii_lowercase(), "see `find`");
+            at += 1;
+        }
+        let name = packed(bytes);
         let mut slot = slot_of(name);
-        while table[slot].0 != 0 {
+        while table[slot].name != 0 {
             slot = (slot + 1) % SLOTS;
         }
-        table[slot] = (name, index as u8);
+        table[slot] = Slot { name, index: index as u8 };
+        index += 1;
     }
     table
-});
+};
 
 /// The command of this name, in any case.
+#[inline]
 pub fn find(name: &[u8]) -> Option<&'static Spec> {
     if name.is_empty() || name.len() > NAME_BYTES_MAX {
         return None;
@@ -188,27 +201,58 @@ pub fn find(name: &[u8]) -> Option<&'static Spec> {
     let wanted = packed(name);
     let mut slot = slot_of(wanted);
     loop {
-        let (found, index) = BY_NAME[slot];
-        if found == wanted {
-            let spec = &COMMANDS[usize::from(index)];
-            // Folding case by a bit confuses a few bytes that are not letters.
-            return spec.name.as_bytes().eq_ignore_ascii_case(name).then_some(spec);
+        let found = BY_NAME[slot];
+        if found.name == wanted {
+            let spec = &COMMANDS[found.index as usize];
+            // Names are letters alone, which folding maps nothing else to; but it makes the
+            // padding look like spaces.
+            return (spec.name.len() == name.len()).then_some(spec);
         }
-        if found == 0 {
+        if found.name == 0 {
             return None;
         }
         slot = (slot + 1) % SLOTS;
     }
 }
 
-/// Up to 16 bytes as a number, upper-case letters folded to lower case.
-fn packed(name: &[u8]) -> u128 {
-    let mut bytes = [0; NAME_BYTES_MAX];
-    bytes[..name.len()].copy_from_slice(name);
-    u128::from_le_bytes(bytes) | 0x2020_2020_2020_2020_2020_2020_2020_2020
+/// 1 to 16 bytes as a number, upper-case letters folded to lower case. Reads overlapping words
+/// instead of copying: bytes that are read twice are the same both times.
+#[inline]
+const fn packed(name: &[u8]) -> u128 {
+    let last = name.len() - 1;
+    let number = if last >= 8 {
+        eight(name, 0) | eight(name, last - 7) << ((last - 7) * 8)
+    } else if last >= 3 {
+        four(name, 0) | four(name, last - 3) << ((last - 3) * 8)
+    } else {
+        let middle = name.len() / 2;
+        name[0] as u128
+            | (name[middle] as u128) << (middle * 8)
+            | (name[last] as u128) << (last * 8)
+    };
+    number | 0x2020_2020_2020_2020_2020_2020_2020_2020
 }
 
-fn slot_of(name: u128) -> usize {
+/// The eight bytes from an index on, which must be there.
+#[inline(always)]
+const fn eight(name: &[u8], from: usize) -> u128 {
+    match name.split_at(from).1.first_chunk() {
+        Some(bytes) => u64::from_le_bytes(*bytes) as u128,
+        None => 0,
+    }
+}
+
+/// The four bytes from an index on, which must be there.
+#[inline(always)]
+const fn four(name: &[u8], from: usize) -> u128 {
+    match name.split_at(from).1.first_chunk() {
+        Some(bytes) => u32::from_le_bytes(*bytes) as u128,
+        None => 0,
+    }
+}
+
+#[inline]
+const fn slot_of(name: u128) -> usize {
     let folded = name as u64 ^ ((name >> 64) as u64).rotate_left(29);
     (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - SLOTS.trailing_zeros())) as usize
 }

@@ -404,13 +404,15 @@ impl<T: Transport> Core<T> {
             }
             Work::Nothing => Flow::Continue,
         };
+        if !std::mem::replace(&mut connection.dirty, true) {
+            self.dirty.push(key.index);
+        }
         match flow {
             Flow::Continue => {}
             Flow::Close => connection.close(Closing::Flushing),
             Flow::Ask(info) => self.ask(key, info),
             Flow::FlushAt(at_ms) => self.flush_at(at_ms),
         }
-        self.mark_dirty(key.index);
     }
 
     /// Puts a command and all that follow it on its connection back to the connection's input,
