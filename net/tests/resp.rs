@@ -310,3 +310,36 @@ fn connections_have_a_limit_and_leave_no_trace() {
         std::thread::sleep(Duration::from_millis(2));
     }
 }
+
+#[test]
+fn a_flood_of_tiny_commands_is_not_piled_up() {
+    let server = Server::start(&[]);
+    let client = server.client();
+    let mut stream = client.stream().try_clone().expect("clone");
+    let writer = std::thread::spawn(move || {
+        let pipeline = b"PING\r\n".repeat(100_000);
+        for _ in 0..40 {
+            std::io::Write::write_all(&mut stream, &pipeline).expect("write");
+        }
+    });
+    let reader = std::thread::spawn(move || {
+        let mut stream = client.stream();
+        let (mut left, mut buffer) = (4_000_000 * b"+PONG\r\n".len(), vec![0; 1 << 20]);
+        while left > 0 {
+            let count = std::io::Read::read(&mut stream, &mut buffer).expect("read");
+            assert!(count > 0, "the server hung up");
+            left -= count;
+        }
+    });
+    let mut other = server.client();
+    let mut resident_max = 0;
+    while !reader.is_finished() {
+        let memory = other.call(&["INFO", "memory"]).text();
+        let resident = memory.lines().find_map(|line| line.strip_prefix("used_memory_rss:"));
+        resident_max = resident_max.max(resident.expect("a figure").parse().expect("a number"));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    writer.join().expect("writer");
+    reader.join().expect("reader");
+    assert!(resident_max < 64 << 20, "input was piled up: {resident_max}");
+}

@@ -92,6 +92,8 @@ pub struct Connection<S> {
     pub cancelling: bool,
     /// Whether execution is held back until output has drained.
     pub paused: bool,
+    /// Whether whole commands were left in `input` when its turn was over.
+    pub backlog: bool,
     /// Whether it is in the core's list of connections with output.
     pub dirty: bool,
     /// Whether it is in the core's list of connections with input to parse.
@@ -119,6 +121,7 @@ impl<S> Connection<S> {
             receiving: false,
             cancelling: false,
             paused: false,
+            backlog: false,
             dirty: false,
             runnable: false,
             closing: Closing::Open,

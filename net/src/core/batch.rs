@@ -11,7 +11,8 @@ use pinion_engine::{KeyHash, Shard};
 use pinion_ring::Key;
 
 use super::limits::{
-    ARGS_MAX, BATCH_COMMANDS_MAX, INLINE_BYTES_MAX, OUTPUT_BYTES_HIGH, RUN_COMMANDS_MAX,
+    ARGS_KEPT_MAX, ARGS_MAX, BATCH_COMMANDS_MAX, FRAME_BYTES_MIN, INLINE_BYTES_MAX,
+    OUTPUT_BYTES_HIGH, RUN_COMMANDS_MAX,
 };
 use super::{Core, Transport};
 use crate::command::{self, Arguments, Context, Flow, Settings, Spec};
@@ -99,6 +100,7 @@ impl ParseLimits {
                 // A longer key or inline argument must not be refused because values are short.
                 bulk_bytes_max: value_bytes_max.max(INLINE_BYTES_MAX),
                 inline_bytes_max: INLINE_BYTES_MAX,
+                frame_bytes_max: (value_bytes_max.saturating_mul(2)).max(FRAME_BYTES_MIN),
                 ..resp::Limits::default()
             },
             memcached: memcached::Limits { value_bytes_max, ..memcached::Limits::default() },
@@ -278,12 +280,15 @@ impl<T: Transport> Core<T> {
     /// Parses and executes what connections have in their own buffers, each for a bounded number
     /// of commands; those with more stay in the list for the next turn.
     pub(super) fn run_runnable(&mut self) {
-        for _ in 0..self.runnable.len() {
-            let index = self.runnable.swap_remove(0);
+        let count = self.runnable.len();
+        for number in 0..count {
+            let index = self.runnable[number];
             let Some(connection) = self.connections.at(index) else { continue };
             connection.runnable = false;
             self.parse_input(index);
         }
+        // What was added meanwhile waits for the next turn.
+        self.runnable.drain(..count);
     }
 
     fn parse_input(&mut self, index: u32) {
@@ -307,9 +312,15 @@ impl<T: Transport> Core<T> {
             connection.parsed = at;
             self.batch.owners.push(key);
             if stop != Stop::Full {
+                if std::mem::take(&mut connection.backlog) {
+                    self.let_receive(key);
+                }
                 return;
             }
             self.execute_batch();
+        }
+        if let Some(connection) = self.connections.at(index) {
+            connection.backlog = true;
         }
         self.mark_runnable(index);
     }
@@ -380,7 +391,11 @@ impl<T: Transport> Core<T> {
         let flow = match work {
             Work::Resp(spec) => {
                 let args = Arguments::new(frame, &self.batch.args[number]);
-                command::run(&mut context, spec, &args)
+                let flow = command::run(&mut context, spec, &args);
+                if args.len() > ARGS_KEPT_MAX {
+                    self.batch.args[number] = resp::Args::new();
+                }
+                flow
             }
             Work::Memcached => command::memcached::run(&mut context, frame, &self.limits.memcached),
             Work::Refused(error, noreply) => {

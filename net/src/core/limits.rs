@@ -13,7 +13,8 @@ pub const OUTPUT_BYTES_HIGH: usize = 256 * 1024;
 /// Output of a connection below which a held-back connection goes on.
 pub const OUTPUT_BYTES_LOW: usize = 64 * 1024;
 
-/// Input of a held-back connection beyond which nothing more is received from it.
+/// Input of a connection whose commands wait (held back, or too many for a turn) beyond which
+/// nothing more is received from it.
 pub const INPUT_BYTES_HIGH: usize = 64 * 1024;
 
 /// Commands of one connection parsed out of its own buffer before others have their turn.
@@ -29,6 +30,13 @@ pub const SPARE_BYTES_MIN: usize = 4 * 1024;
 /// Arguments of one command.
 pub const ARGS_MAX: u32 = 1024 * 1024;
 
+/// Arguments of a command beyond which the memory for their places is not kept.
+pub const ARGS_KEPT_MAX: usize = 4096;
+
+/// The longest request, unless two of the largest values are longer: what one connection may make
+/// the server hold before a command runs.
+pub const FRAME_BYTES_MIN: u32 = 64 << 20;
+
 /// An inline command's length.
 pub const INLINE_BYTES_MAX: u32 = 64 * 1024;
 
@@ -37,6 +45,9 @@ pub const MAINTENANCE_ITEMS: usize = 64;
 
 /// How long accepting rests after it failed for want of descriptors or memory.
 pub const ACCEPT_REST_MS: u64 = 10;
+
+/// How long a stop waits for clients to take their replies.
+pub const STOP_MS: u64 = 1_000;
 
 /// Descriptors that are not connections: rings, listeners, standard streams, files in /proc.
 pub const DESCRIPTORS_RESERVED: u64 = 64;

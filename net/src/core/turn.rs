@@ -8,7 +8,7 @@ use pinion_ring::{EndReason, Event, Key, Wait};
 
 use super::batch::{Batch, ParseLimits};
 use super::inbox::{CoreMessage, Inbox, Request, Snapshot};
-use super::limits::{ACCEPT_REST_MS, INPUT_BYTES_HIGH, MAINTENANCE_ITEMS};
+use super::limits::{ACCEPT_REST_MS, INPUT_BYTES_HIGH, MAINTENANCE_ITEMS, STOP_MS};
 use super::output::Spares;
 use super::{Counters, Transport};
 use crate::clock::Clock;
@@ -71,7 +71,8 @@ pub struct Core<T: Transport> {
     next_connection_id: u64,
     /// Listeners that rest after a failure, until the time given.
     resting: Vec<(u32, u64)>,
-    stopping: bool,
+    /// When the core ends at the latest, once it has been told to.
+    stop_at_ms: Option<u64>,
     /// When all items die, if a client has asked for it.
     flush_at_ms: Option<u64>,
 }
@@ -105,7 +106,7 @@ impl<T: Transport> Core<T> {
             inbox,
             next_connection_id: 0,
             resting: Vec::new(),
-            stopping: false,
+            stop_at_ms: None,
             flush_at_ms: None,
         }
     }
@@ -164,7 +165,7 @@ impl<T: Transport> Core<T> {
         self.counters.turns += u64::from(worked);
         let maintained = self.shard.maintain(self.now_ms, MAINTENANCE_ITEMS) > 0;
         let more = maintained || !self.runnable.is_empty();
-        Ok(Turn { worked, more, ended: self.stopping && self.drained() })
+        Ok(Turn { worked, more, ended: self.has_ended() })
     }
 
     /// The time that the last turn read, in nanoseconds of the server's clock.
@@ -172,14 +173,19 @@ impl<T: Transport> Core<T> {
         self.now_ns
     }
 
-    fn drained(&mut self) -> bool {
-        self.connections.iter_mut().all(|connection| connection.sending.is_none())
+    /// Whether the core was told to end, and has sent what it could.
+    fn has_ended(&mut self) -> bool {
+        let Some(stop_at_ms) = self.stop_at_ms else { return false };
+        self.now_ms >= stop_at_ms
+            || self.connections.iter_mut().all(|connection| connection.sending.is_none())
     }
 
-    /// Shortens a wait so that it ends when a listener has rested, or all items are to die.
+    /// Shortens a wait so that it ends when a listener has rested, all items are to die, or the
+    /// core is to end.
     fn bounded(&self, wait: Wait) -> Wait {
         let rested = self.resting.iter().map(|&(_, until_ms)| until_ms).min();
-        let Some(next_ms) = rested.into_iter().chain(self.flush_at_ms).min() else {
+        let Some(next_ms) = rested.into_iter().chain(self.flush_at_ms).chain(self.stop_at_ms).min()
+        else {
             return wait;
         };
         let left = Duration::from_millis(next_ms.saturating_sub(self.now_ms).max(1));
@@ -219,7 +225,8 @@ impl<T: Transport> Core<T> {
         self.counters.connections_accepted += 1;
         self.next_connection_id += 1;
         let id = self.next_connection_id;
-        let refused = self.stopping || self.connections.len() >= self.options.connections_max;
+        let refused =
+            self.stop_at_ms.is_some() || self.connections.len() >= self.options.connections_max;
         let key = self.connections.insert(|key| Connection::new(socket, key, id, protocol));
         let Some(connection) = self.connections.find(key) else { return };
         if refused {
@@ -258,13 +265,13 @@ impl<T: Transport> Core<T> {
                 connection.input = self.spares.take();
             }
             connection.input.extend_from_slice(bytes);
-            let hold = !connection.may_run() && connection.unparsed() > INPUT_BYTES_HIGH;
+            let waiting = !connection.may_run() || connection.backlog;
+            let hold = waiting && connection.unparsed() > INPUT_BYTES_HIGH;
             self.transport.give_back(loan);
             if hold {
                 self.stop_receiving(key);
-            } else {
-                self.mark_runnable(key.index);
             }
+            self.mark_runnable(key.index);
         }
     }
 
@@ -340,7 +347,7 @@ impl<T: Transport> Core<T> {
                         self.mark_dirty(key.index);
                     }
                 }
-                CoreMessage::Stop => self.stopping = true,
+                CoreMessage::Stop => self.stop_at_ms = Some(self.now_ms + STOP_MS),
             }
         }
     }
