@@ -17,7 +17,7 @@ use super::{Core, IdleMode, Ladder, Rest, Transport, Turn};
 /// by itself instead.
 const GLOMMIO_PREEMPT: Duration = Duration::from_secs(3600);
 /// How long glommio's own tasks may wait while the pump is busy.
-const GLOMMIO_LOOK_NS: u64 = 5_000_000;
+const GLOMMIO_LOOK_NS: u64 = 25_000_000;
 /// Memory that glommio registers for its own files; its minimum.
 const GLOMMIO_IO_MEMORY_BYTES: usize = 64 * 1024;
 /// Locked memory below which glommio refuses to start.

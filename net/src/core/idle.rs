@@ -1,23 +1,22 @@
 //! The idle ladder: how a core that has run dry waits for work.
 //!
 //! ```text
-//! work ──► spin (only if asked for, or if the core is ours alone) ──► nap in the data ring,
-//!          1 ms and doubling ──► park, after 100 ms of silence
+//! work --> spin (only if asked for, or if the core is ours alone) --> nap in the data ring
+//!      --> park, after 100 ms of silence
 //! ```
 //!
-//! A nap costs one system call and wakes in one hop. A park hands the thread to its driver: the
-//! bare driver sleeps in the ring without a limit; the glommio driver sleeps in glommio, which
-//! costs several system calls and an interrupt to every other core of the process, and is
-//! therefore the last rung. Pure state, no I/O; time is handed in.
+//! A nap costs one system call and wakes in one hop. Its end is there for the driver's sake alone,
+//! and far off: a timer that is the CPU's earliest costs two reprogrammings of the hardware each
+//! time. A park hands the thread to its driver: the bare driver sleeps in the ring without a limit;
+//! the glommio driver sleeps in glommio, which costs several system calls and an interrupt to every
+//! other core of the process, and is therefore the last rung. Pure state, no I/O; time is handed in.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// First nap.
-const NAP_FIRST: Duration = Duration::from_millis(1);
-/// Longest nap; glommio's own tasks wait this long at most.
-const NAP_LAST: Duration = Duration::from_millis(32);
+/// The longest sleep in the data ring; glommio's own tasks wait this long at most.
+const NAP: Duration = Duration::from_millis(32);
 /// Silence before parking.
 const PARK_AFTER_NS: u64 = 100_000_000;
 /// How long `auto` spins where the core is ours alone.
@@ -94,7 +93,6 @@ pub struct Ladder {
     poll: bool,
     park_after_ns: u64,
     last_work_ns: u64,
-    nap: Duration,
 }
 
 impl Ladder {
@@ -110,14 +108,12 @@ impl Ladder {
             poll: mode == IdleMode::Poll,
             park_after_ns: if mode == IdleMode::Park { 0 } else { PARK_AFTER_NS },
             last_work_ns: 0,
-            nap: NAP_FIRST,
         }
     }
 
     /// Tells that a turn found work at this time.
     pub fn worked(&mut self, now_ns: u64) {
         self.last_work_ns = now_ns;
-        self.nap = NAP_FIRST;
     }
 
     /// What to do at this time, now that there is nothing to do.
@@ -129,9 +125,7 @@ impl Ladder {
         if silence_ns >= self.park_after_ns {
             return Rest::Park;
         }
-        let nap = self.nap;
-        self.nap = (nap * 2).min(NAP_LAST);
-        Rest::Nap(nap)
+        Rest::Nap(NAP)
     }
 }
 
@@ -154,15 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn auto_naps_longer_and_longer_and_then_parks() {
+    fn auto_naps_and_then_parks() {
         let mut ladder = Ladder::new(IdleMode::Auto, false);
         ladder.worked(5 * MS);
-        let naps: Vec<Rest> = (0..7).map(|_| ladder.rest(6 * MS)).collect();
-        let nap = |ms| Rest::Nap(Duration::from_millis(ms));
-        assert_eq!(naps, [nap(1), nap(2), nap(4), nap(8), nap(16), nap(32), nap(32)]);
+        assert_eq!(ladder.rest(6 * MS), Rest::Nap(NAP));
+        assert_eq!(ladder.rest(104 * MS), Rest::Nap(NAP));
         assert_eq!(ladder.rest(105 * MS), Rest::Park);
         ladder.worked(200 * MS);
-        assert_eq!(ladder.rest(200 * MS), nap(1));
+        assert_eq!(ladder.rest(200 * MS), Rest::Nap(NAP));
     }
 
     #[test]
@@ -170,7 +163,7 @@ mod tests {
         let mut spin = Ladder::new(IdleMode::Auto, true);
         spin.worked(MS);
         assert_eq!(spin.rest(MS + 49_000), Rest::Look);
-        assert_eq!(spin.rest(MS + 50_000), Rest::Nap(NAP_FIRST));
+        assert_eq!(spin.rest(MS + 50_000), Rest::Nap(NAP));
         let mut poll = Ladder::new(IdleMode::Poll, false);
         assert_eq!(poll.rest(900 * MS), Rest::Look);
         let mut park = Ladder::new(IdleMode::Park, true);
