@@ -10,7 +10,7 @@ use super::{connection, counter, key, server, string};
 /// One command.
 #[derive(Debug)]
 pub struct Spec {
-    /// Name in lower case, at most [`NAME_BYTES_MAX`] bytes.
+    /// Name in lower case, at most 16 bytes.
     pub name: &'static str,
     /// Number of arguments with the name, or at least that many if negative, as Redis counts.
     pub arity: i8,

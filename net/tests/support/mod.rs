@@ -7,6 +7,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+pub mod random;
+pub mod tools;
+
 /// A running `pinion`, killed when dropped.
 pub struct Server {
     child: Child,
@@ -17,8 +20,18 @@ pub struct Server {
 impl Server {
     /// Starts a server on free ports with these further flags.
     pub fn start(flags: &[&str]) -> Server {
+        Server::start_on("127.0.0.1", flags)
+    }
+
+    /// Starts a server on free ports of an address with these further flags.
+    pub fn start_on(bind: &str, flags: &[&str]) -> Server {
+        let ports = ["--bind", bind, "--port", "0", "--memcached-port", "auto"];
+        Server::launch(&[&ports, flags].concat())
+    }
+
+    /// Starts a server with these flags, which give each protocol one address.
+    pub fn launch(flags: &[&str]) -> Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_pinion"))
-            .args(["--bind", "127.0.0.1", "--port", "0", "--memcached-port", "auto"])
             .args(["--memory", "256MiB"])
             .args(flags)
             .stdout(Stdio::piped())
@@ -39,6 +52,11 @@ impl Server {
         }
         let (resp, memcached) = (resp.expect("a port"), memcached.expect("a port"));
         Server { child, resp, memcached }
+    }
+
+    /// The number of the process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// A RESP client.
@@ -81,6 +99,33 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Runs a server that is expected to end by itself; its exit code and what it complained of.
+pub fn run_to_end(flags: &[&str]) -> (Option<i32>, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pinion"))
+        .args(flags)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the server starts");
+    let start = Instant::now();
+    while child.try_wait().expect("it is our child").is_none() {
+        if start.elapsed() > Duration::from_secs(20) {
+            let _ = child.kill();
+            panic!("{flags:?}: the server does not end");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let output = child.wait_with_output().expect("it has ended");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// A number of INFO.
+pub fn info_number(info: &str, field: &str) -> u64 {
+    let value = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let value = value.unwrap_or_else(|| panic!("{field} is missing in {info}"));
+    value.trim_end().parse().unwrap_or_else(|_| panic!("{field} is no number in {info}"))
 }
 
 /// A reply of RESP.
@@ -195,6 +240,29 @@ impl Client {
                 return lines;
             }
         }
+    }
+
+    /// Sends requests of memcached's text protocol, and reads all that is answered to them; a
+    /// `version` marks the end.
+    pub fn ask(&mut self, requests: impl AsRef<[u8]>) -> String {
+        self.send(requests);
+        self.send("version\r\n");
+        let mut answers = String::new();
+        loop {
+            let mut line = Vec::new();
+            self.stream.read_until(b'\n', &mut line).expect("read");
+            assert!(!line.is_empty(), "the server hung up after {answers:?}");
+            if line.starts_with(b"VERSION ") {
+                return answers;
+            }
+            answers.push_str(&String::from_utf8_lossy(&line));
+        }
+    }
+
+    /// Sends no more; what is answered until the server closes.
+    pub fn finish(&mut self) -> String {
+        self.stream().shutdown(std::net::Shutdown::Write).expect("shutdown");
+        String::from_utf8_lossy(&self.rest()).into_owned()
     }
 
     pub fn bytes(&mut self, count: usize) -> Vec<u8> {
