@@ -20,7 +20,7 @@ pub(super) fn echo(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
 }
 
 pub(super) fn quit(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
-    context.reply().simple("OK");
+    context.reply().ok();
     Flow::Close
 }
 
@@ -34,7 +34,7 @@ pub(super) fn reset(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
 /// There is one database, number 0.
 pub(super) fn select(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     match number::parse_i64_strict(args.at(1)) {
-        Some(0) => context.reply().simple("OK"),
+        Some(0) => context.reply().ok(),
         Some(_) => context.error("ERR DB index is out of range"),
         None => context.error("ERR invalid DB index"),
     }
@@ -127,7 +127,7 @@ pub(super) fn client(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     } else if args.is(1, "SETNAME") && arity_ok(3) {
         if is_name(args.at(2)) {
             context.session.name = args.at(2).to_vec();
-            context.reply().simple("OK");
+            context.reply().ok();
         } else {
             context.error(BAD_NAME);
         }
@@ -155,7 +155,7 @@ fn set_info(context: &mut Context<'_>, args: &Arguments<'_>) {
     };
     if is_name(value) {
         *field = value.to_vec();
-        context.reply().simple("OK");
+        context.reply().ok();
     } else {
         let option = printable(args.at(2), 128).to_lowercase();
         context

@@ -19,7 +19,7 @@ pub(super) fn flushall(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow 
         return Flow::Continue;
     }
     context.shard.flush();
-    context.reply().simple("OK");
+    context.reply().ok();
     Flow::Continue
 }
 

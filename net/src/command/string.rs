@@ -71,7 +71,7 @@ pub(super) fn mset(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
             return Flow::Continue;
         }
     }
-    context.reply().simple("OK");
+    context.reply().ok();
     Flow::Continue
 }
 
@@ -156,7 +156,7 @@ fn store(context: &mut Context<'_>, key: &[u8], value: &[u8], wanted: SetArgumen
     }
     match context.shard.set(hash, key, value, &options, now_ms) {
         Ok(_) if wanted.get => {}
-        Ok(Stored::Stored { .. }) => context.reply().simple("OK"),
+        Ok(Stored::Stored { .. }) => context.reply().ok(),
         Ok(Stored::ConditionFailed(_)) => context.reply().null(),
         Err(error) => {
             context.out.truncate(reply_starts);

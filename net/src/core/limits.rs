@@ -20,10 +20,11 @@ pub const INPUT_BYTES_HIGH: usize = 64 * 1024;
 /// Commands of one connection parsed out of its own buffer before others have their turn.
 pub const RUN_COMMANDS_MAX: usize = 256;
 
-/// Buffers kept for reuse, and the largest that is kept.
-pub const SPARE_BUFFERS_MAX: usize = 1024;
-/// See [`SPARE_BUFFERS_MAX`].
-pub const SPARE_BYTES_MAX: usize = 64 * 1024;
+/// Memory in buffers kept for reuse.
+pub const SPARES_BYTES_MAX: usize = 16 << 20;
+/// The largest buffer that is kept: full output and one more reply of a value below 32 KiB, with
+/// the room that doubling leaves.
+pub const SPARE_BYTES_MAX: usize = 1 << 20;
 /// Capacity of a new buffer.
 pub const SPARE_BYTES_MIN: usize = 4 * 1024;
 
@@ -55,4 +56,6 @@ pub const DESCRIPTORS_RESERVED: u64 = 64;
 const _: () = assert!(OUTPUT_BYTES_LOW < OUTPUT_BYTES_HIGH);
 const _: () = assert!(SEND_BYTES_MAX <= OUTPUT_BYTES_HIGH);
 const _: () = assert!(SPARE_BYTES_MIN <= SPARE_BYTES_MAX);
+const _: () =
+    assert!(2 * OUTPUT_BYTES_HIGH <= SPARE_BYTES_MAX && SPARE_BYTES_MAX <= SPARES_BYTES_MAX);
 const _: () = assert!(BATCH_COMMANDS_MAX <= RUN_COMMANDS_MAX);

@@ -5,27 +5,36 @@ use std::io;
 use pinion_ring::Key;
 
 use super::limits::{
-    OUTPUT_BYTES_LOW, SEND_BYTES_MAX, SPARE_BUFFERS_MAX, SPARE_BYTES_MAX, SPARE_BYTES_MIN,
+    OUTPUT_BYTES_LOW, SEND_BYTES_MAX, SPARE_BYTES_MAX, SPARE_BYTES_MIN, SPARES_BYTES_MAX,
 };
 use super::{Core, Transport};
 use crate::connection::Closing;
 
 /// Buffers that wait for their next use, most recently used first, so that they are warm.
 #[derive(Debug, Default)]
-pub(super) struct Spares(Vec<Vec<u8>>);
+pub(super) struct Spares {
+    buffers: Vec<Vec<u8>>,
+    /// Capacity of all of them.
+    bytes: usize,
+}
 
 impl Spares {
     /// An empty buffer with some capacity.
     pub(super) fn take(&mut self) -> Vec<u8> {
-        self.0.pop().unwrap_or_else(|| Vec::with_capacity(SPARE_BYTES_MIN))
+        let Some(buffer) = self.buffers.pop() else {
+            return Vec::with_capacity(SPARE_BYTES_MIN);
+        };
+        self.bytes -= buffer.capacity();
+        buffer
     }
 
     /// Keeps a buffer, unless it is too large or there are enough.
     pub(super) fn keep(&mut self, mut buffer: Vec<u8>) {
         let useful = (1..=SPARE_BYTES_MAX).contains(&buffer.capacity());
-        if useful && self.0.len() < SPARE_BUFFERS_MAX {
+        if useful && self.bytes + buffer.capacity() <= SPARES_BYTES_MAX {
             buffer.clear();
-            self.0.push(buffer);
+            self.bytes += buffer.capacity();
+            self.buffers.push(buffer);
         }
     }
 }

@@ -1,0 +1,7 @@
+//! `harness`: cache servers side by side.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pinion_benches::harness::main()
+}
