@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use pinion_engine::{EngineError, Shard, ShardConfig};
 use pinion_ring::{DataRing, RingError, RingOptions};
@@ -350,7 +351,7 @@ fn open_listeners(options: &Options) -> Result<(Vec<OwnedFd>, Vec<Address>), Sta
     for (protocol, mut port, flag) in wanted {
         let before = addresses.len();
         for &ip in &options.bind {
-            match listener::listen(SocketAddr::new(ip, port)) {
+            match listen_patiently(SocketAddr::new(ip, port)) {
                 Ok((socket, address)) => {
                     // With port 0, all addresses get the port that the first one got.
                     port = address.port();
@@ -369,6 +370,20 @@ fn open_listeners(options: &Options) -> Result<(Vec<OwnedFd>, Vec<Address>), Sta
         }
     }
     Ok((sockets, addresses))
+}
+
+/// Listens; while the port is taken, for as long as the kernel may need to take a dead process's
+/// io_uring apart, which holds its sockets.
+fn listen_patiently(address: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
+    const STEP: Duration = Duration::from_millis(20);
+    const STEPS: u32 = 50;
+    for _ in 0..STEPS {
+        match listener::listen(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::sleep(STEP),
+            outcome => return outcome,
+        }
+    }
+    listener::listen(address)
 }
 
 fn listen_error(error: &io::Error, ip: IpAddr, port: u16, flag: &str) -> StartError {

@@ -517,7 +517,9 @@ impl Drop for DataRing {
                 break;
             }
             let _ = self.ring.submit();
-            let _ = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any().all());
+            let patience = Some(Timespec::new().nsec(10_000_000));
+            let everything = CancelBuilder::any().all();
+            let _ = self.ring.submitter().register_sync_cancel(patience, everything);
             if self.call_enter(Wait::For(Duration::from_millis(10))).is_err() {
                 break;
             }

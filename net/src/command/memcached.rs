@@ -1,7 +1,7 @@
 //! memcached's commands, on the same items as RESP's: flags and versions are there for both, a
 //! deadline set by one counts for the other, and a counter of one is a number for the other.
 
-use pinion_engine::{Condition, Deadline, Deleted, SetError, SetOptions, Stored};
+use pinion_engine::{Condition, Deadline, Deleted, Refusal, SetError, SetOptions, Stored};
 
 use super::context::{Context, Flow};
 use super::counter::{memcached_number, store_keeping};
@@ -144,6 +144,11 @@ fn store(context: &mut Context<'_>, store: &Store<'_>) {
     let options =
         SetOptions { condition, flags: Some(store.flags), deadline, ..SetOptions::default() };
     let outcome = context.shard.set(hash, key, store.data, &options, now_ms);
+    if matches!(store.verb, StoreVerb::Cas { .. })
+        && outcome == Ok(Stored::ConditionFailed(Refusal::Absent))
+    {
+        return Writer::new(context.out).not_found();
+    }
     stored(context, outcome);
 }
 
@@ -166,7 +171,7 @@ fn extend(context: &mut Context<'_>, store: &Store<'_>) {
 }
 
 fn stored(context: &mut Context<'_>, outcome: Result<Stored, SetError>) {
-    use pinion_engine::Refusal::{Absent, Present, VersionMismatch};
+    use Refusal::{Absent, Present, VersionMismatch};
     let mut writer = Writer::new(context.out);
     match outcome {
         Ok(Stored::Stored { .. }) => writer.stored(),
@@ -235,13 +240,8 @@ fn touch(context: &mut Context<'_>, key: &[u8], exptime: i64) {
 
 fn flush_all(context: &mut Context<'_>, delay: i64) -> Flow {
     Writer::new(context.out).line("OK");
-    match expiry::memcached_deadline(delay, context.now_ms) {
-        Some(at_ms) if at_ms > context.now_ms => Flow::FlushAt(at_ms),
-        _ => {
-            context.shard.flush();
-            Flow::Continue
-        }
-    }
+    // Without a delay, or with one that has passed, at once; either way it replaces one that waits.
+    Flow::FlushAt(expiry::memcached_deadline(delay, context.now_ms).unwrap_or(0))
 }
 
 fn stats(context: &mut Context<'_>, mut args: Tokens<'_>) -> Flow {

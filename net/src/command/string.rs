@@ -64,9 +64,7 @@ pub(super) fn mset(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     for index in (1..args.len()).step_by(2) {
         let (key, value) = (args.at(index), args.at(index + 1));
         let hash = context.shard.hash(key);
-        if let Err(error) =
-            context.shard.set(hash, key, value, &SetOptions::default(), context.now_ms)
-        {
+        if let Err(error) = context.shard.set(hash, key, value, &PLAIN, context.now_ms) {
             context.set_error(&error);
             return Flow::Continue;
         }
@@ -74,6 +72,14 @@ pub(super) fn mset(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     context.reply().ok();
     Flow::Continue
 }
+
+/// What a write of RESP leaves: no flags, and no deadline unless it says so.
+const PLAIN: SetOptions = SetOptions {
+    condition: Condition::Always,
+    flags: Some(0),
+    deadline: Deadline::None,
+    version: None,
+};
 
 /// What SET's options ask for.
 #[derive(Clone, Copy, Default)]
@@ -103,7 +109,7 @@ pub(super) fn set(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
 }
 
 pub(super) fn setnx(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
-    let options = SetOptions { condition: Condition::IfAbsent, ..SetOptions::default() };
+    let options = SetOptions { condition: Condition::IfAbsent, ..PLAIN };
     let (hash, now_ms) = (context.first_hash, context.now_ms);
     match context.shard.set(hash, args.at(1), args.at(2), &options, now_ms) {
         Ok(outcome) => {
@@ -141,11 +147,7 @@ fn set_expiring(
 
 fn store(context: &mut Context<'_>, key: &[u8], value: &[u8], wanted: SetArguments) {
     let (hash, now_ms) = (context.first_hash, context.now_ms);
-    let options = SetOptions {
-        condition: wanted.condition,
-        deadline: wanted.deadline,
-        ..SetOptions::default()
-    };
+    let options = SetOptions { condition: wanted.condition, deadline: wanted.deadline, ..PLAIN };
     // With GET, the old value is the reply whatever happens, unless storing fails.
     let reply_starts = context.out.len();
     if wanted.get {

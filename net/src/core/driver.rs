@@ -11,7 +11,7 @@ use glommio::{LocalExecutorBuilder, Placement};
 use pinion_ring::{DataRing, Wait};
 
 use super::eventfd::EventFile;
-use super::{Core, IdleMode, Ladder, Rest, Transport, Turn};
+use super::{Core, IdleMode, Ladder, Rest, Transport, Turn, idle};
 
 /// glommio's preemption timer: never, since it loses wake-ups (see `eventfd`). The pump gives way
 /// by itself instead.
@@ -145,7 +145,11 @@ fn next_rest<T: Transport>(core: &mut Core<T>, ladder: &mut Ladder, turn: Turn) 
     if turn.more {
         return Rest::Look;
     }
-    let rest = ladder.rest(now_ns);
+    let rest = match ladder.rest(now_ns) {
+        // A nap ends with the next timer, a park does not.
+        Rest::Park if core.next_timer_ms().is_some() => Rest::Nap(idle::NAP),
+        rest => rest,
+    };
     match rest {
         Rest::Look => {}
         Rest::Nap(_) => core.counters().naps += 1,

@@ -16,7 +16,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// The longest sleep in the data ring; glommio's own tasks wait this long at most.
-const NAP: Duration = Duration::from_millis(32);
+pub(super) const NAP: Duration = Duration::from_millis(32);
 /// Silence before parking.
 const PARK_AFTER_NS: u64 = 100_000_000;
 /// How long `auto` spins where the core is ours alone.

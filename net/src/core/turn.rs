@@ -180,14 +180,16 @@ impl<T: Transport> Core<T> {
             || self.connections.iter_mut().all(|connection| connection.sending.is_none())
     }
 
-    /// Shortens a wait so that it ends when a listener has rested, all items are to die, or the
-    /// core is to end.
-    fn bounded(&self, wait: Wait) -> Wait {
+    /// When there is something to do without anything happening: a listener has rested, all items
+    /// are to die, or the core is to end.
+    pub(super) fn next_timer_ms(&self) -> Option<u64> {
         let rested = self.resting.iter().map(|&(_, until_ms)| until_ms).min();
-        let Some(next_ms) = rested.into_iter().chain(self.flush_at_ms).chain(self.stop_at_ms).min()
-        else {
-            return wait;
-        };
+        rested.into_iter().chain(self.flush_at_ms).chain(self.stop_at_ms).min()
+    }
+
+    /// Shortens a wait so that it ends with the next timer.
+    fn bounded(&self, wait: Wait) -> Wait {
+        let Some(next_ms) = self.next_timer_ms() else { return wait };
         let left = Duration::from_millis(next_ms.saturating_sub(self.now_ms).max(1));
         match wait {
             Wait::No => Wait::No,
@@ -196,9 +198,12 @@ impl<T: Transport> Core<T> {
         }
     }
 
-    /// Lets all items die at a time; a second call replaces the first.
+    /// Lets all items die at a time, or at once if it has come; a second call replaces the first.
     pub(super) fn flush_at(&mut self, at_ms: u64) {
-        self.flush_at_ms = Some(at_ms);
+        self.flush_at_ms = Some(at_ms).filter(|&at_ms| at_ms > self.now_ms);
+        if self.flush_at_ms.is_none() {
+            self.shard.flush();
+        }
     }
 
     fn handle(&mut self, event: Event<T::Socket, T::Loan>) {

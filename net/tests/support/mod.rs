@@ -4,7 +4,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 pub mod random;
@@ -13,6 +13,8 @@ pub mod tools;
 /// A running `pinion`, killed when dropped.
 pub struct Server {
     child: Child,
+    /// Kept open, since the server may have more to print.
+    _stdout: BufReader<ChildStdout>,
     pub resp: SocketAddr,
     pub memcached: SocketAddr,
 }
@@ -29,29 +31,29 @@ impl Server {
         Server::launch(&[&ports, flags].concat())
     }
 
-    /// Starts a server with these flags, which give each protocol one address.
+    /// Starts a server with these flags. Of several addresses it keeps the first.
     pub fn launch(flags: &[&str]) -> Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_pinion"))
-            .args(["--memory", "256MiB"])
+            .args(if flags.contains(&"--memory") { &[][..] } else { &["--memory", "256MiB"] })
             .args(flags)
             .stdout(Stdio::piped())
             .spawn()
             .expect("the server starts");
-        let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         let (mut resp, mut memcached) = (None, None);
-        for line in stdout.lines() {
+        for line in stdout.by_ref().lines() {
             let line = line.expect("text");
             if let Some(address) = line.strip_prefix("listening: resp ") {
-                resp = address.parse().ok();
+                resp = resp.or(address.parse().ok());
             } else if let Some(address) = line.strip_prefix("listening: memcached ") {
-                memcached = address.parse().ok();
+                memcached = memcached.or(address.parse().ok());
             }
             if resp.is_some() && memcached.is_some() {
                 break;
             }
         }
         let (resp, memcached) = (resp.expect("a port"), memcached.expect("a port"));
-        Server { child, resp, memcached }
+        Server { child, _stdout: stdout, resp, memcached }
     }
 
     /// The number of the process.
