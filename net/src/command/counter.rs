@@ -71,10 +71,12 @@ pub(super) fn store_keeping(
     shard.set(hash, key, value, &options, now_ms)
 }
 
-/// A value as memcached's incr and decr read it: up to 20 digits, perhaps followed by spaces (a
-/// decremented number keeps its length).
+/// A value as memcached's incr and decr read it: the first word, up to a space or a NUL, whatever
+/// follows it. (A number that got shorter is followed by spaces.)
 pub(super) fn memcached_number(value: &Value<'_>) -> Option<u64> {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r');
     let bytes = value.as_slice()?;
-    let end = bytes.iter().rposition(|&byte| byte != b' ')? + 1;
-    number::parse_u64_lenient(&bytes[..end])
+    let first = bytes.iter().position(|byte| !is_space(byte))?;
+    let word = bytes[first..].split(|byte| is_space(byte) || *byte == 0).next()?;
+    number::parse_u64_lenient(word)
 }

@@ -100,9 +100,6 @@ fn retrieve(context: &mut Context<'_>, keys: Keys<'_>, with_version: bool, touch
             }
         }
         for &(hash, key) in &ahead[..count] {
-            if let Some(exptime) = touch {
-                change_deadline(context, hash, key, exptime);
-            }
             let Some(entry) = context.shard.get(hash, key, context.now_ms) else {
                 context.counters.misses += 1;
                 continue;
@@ -117,6 +114,10 @@ fn retrieve(context: &mut Context<'_>, keys: Keys<'_>, with_version: bool, touch
                     entry.value.chunks().for_each(|chunk| context.out.extend_from_slice(chunk));
                     context.out.extend_from_slice(b"\r\n");
                 }
+            }
+            // The value is answered even if the new deadline has passed.
+            if let Some(exptime) = touch {
+                change_deadline(context, hash, key, exptime);
             }
         }
         if count < KEYS_AHEAD {
@@ -212,10 +213,16 @@ fn arithmetic(context: &mut Context<'_>, key: &[u8], delta: u64, is_decrement: b
     let new = if is_decrement { old.saturating_sub(delta) } else { old.wrapping_add(delta) };
     let digits = Decimal::new(new);
     let digits = digits.as_bytes();
-    let mut value = [b' '; 32];
-    value[..digits.len()].copy_from_slice(digits);
-    let length = digits.len().max(old_length.min(value.len()));
-    match store_keeping(context.shard, hash, key, &value[..length], now_ms) {
+    let mut padded = Vec::new();
+    let value = if digits.len() >= old_length {
+        digits
+    } else {
+        padded.reserve_exact(old_length);
+        padded.extend_from_slice(digits);
+        padded.resize(old_length, b' ');
+        &padded
+    };
+    match store_keeping(context.shard, hash, key, value, now_ms) {
         Ok(_) => Writer::new(context.out).number(new),
         Err(error) => stored(context, Err(error)),
     }
