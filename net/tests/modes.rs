@@ -160,6 +160,47 @@ fn signals_end_it_with_connections_open_and_busy() {
     }
 }
 
+/// Sends on after a QUIT, until the server hangs up.
+fn quit_and_go_on(address: std::net::SocketAddr) {
+    let client = Client::connect(address);
+    let mut reader = client.stream().try_clone().expect("clone");
+    let thread = std::thread::spawn(move || {
+        let mut buffer = vec![0; 64 << 10];
+        while reader.read(&mut buffer).is_ok_and(|count| count > 0) {}
+    });
+    let mut stream = client.stream();
+    let mut request = b"PING\r\n".repeat(5_000);
+    request.extend(b"QUIT\r\n");
+    // Small pieces, so that one comes at every moment of the end.
+    while stream.write_all(&request).is_ok() {
+        request.clear();
+        request.extend(b"PING\r\n".repeat(20));
+    }
+    thread.join().expect("reader");
+}
+
+#[test]
+fn connections_that_end_while_data_comes_leave_no_trace() {
+    for hidden in ["multishot-receive", ""] {
+        let server = Server::start(&["--ring-hide", hidden]);
+        std::thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| (0..20).for_each(|_| quit_and_go_on(server.resp)));
+            }
+        });
+        let mut client = server.client();
+        for attempt in 0.. {
+            let info = client.call(&["INFO", "clients"]).text();
+            let count = info_number(&info, "connected_clients");
+            if count == 1 {
+                break;
+            }
+            assert!(attempt < 2_000, "without '{hidden}': {count} connections are left");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
 #[test]
 fn a_client_that_does_not_read_does_not_keep_it_from_ending() {
     for driver in DRIVERS {

@@ -263,6 +263,8 @@ impl<T: Transport> Core<T> {
         }
         if connection.closing >= Closing::Flushing {
             self.transport.give_back(loan);
+            // Without a receive in flight, nothing else may bring it to its end.
+            self.ending.push(key);
         } else if connection.input.is_empty() && connection.may_run() {
             self.parse_loan(key.index, loan);
         } else {
