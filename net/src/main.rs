@@ -1,5 +1,6 @@
 //! The server: `pinion`. See the project's README for its flags.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::thread;
 
@@ -22,10 +23,7 @@ fn main() -> ExitCode {
 fn serve(options: &Options) -> Result<(), StartError> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let server = Server::start(options)?;
-    println!("{}", server.summary());
-    for address in server.addresses() {
-        println!("listening: {address}");
-    }
+    announce(&server);
     let stopper = server.stopper();
     thread::spawn(move || {
         let mut asked = false;
@@ -39,4 +37,15 @@ fn serve(options: &Options) -> Result<(), StartError> {
         }
     });
     server.wait()
+}
+
+/// Says how and where the server runs. It serves on if nobody reads that: a full or closed output
+/// is no reason to end.
+fn announce(server: &Server) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{}", server.summary());
+    for address in server.addresses() {
+        let _ = writeln!(out, "listening: {address}");
+    }
+    let _ = out.flush();
 }

@@ -172,9 +172,13 @@ fn quit_and_go_on(address: std::net::SocketAddr) {
     let mut request = b"PING\r\n".repeat(5_000);
     request.extend(b"QUIT\r\n");
     // Small pieces, so that one comes at every moment of the end.
-    while stream.write_all(&request).is_ok() {
+    for _ in 0..500 {
+        if stream.write_all(&request).is_err() {
+            break;
+        }
         request.clear();
         request.extend(b"PING\r\n".repeat(20));
+        std::thread::sleep(Duration::from_micros(20));
     }
     thread.join().expect("reader");
 }
@@ -185,7 +189,7 @@ fn connections_that_end_while_data_comes_leave_no_trace() {
         let server = Server::start(&["--ring-hide", hidden]);
         std::thread::scope(|scope| {
             for _ in 0..16 {
-                scope.spawn(|| (0..20).for_each(|_| quit_and_go_on(server.resp)));
+                scope.spawn(|| (0..60).for_each(|_| quit_and_go_on(server.resp)));
             }
         });
         let mut client = server.client();
@@ -321,6 +325,23 @@ fn without_eviction_a_full_server_refuses_writes() {
         std::thread::sleep(Duration::from_millis(2));
     }
     assert_eq!(client.call(&["GET", "new"]), Reply::bulk(&value));
+}
+
+/// Whoever reads its first lines may be gone, and a log may be full.
+#[test]
+fn it_serves_though_nobody_reads_what_it_prints() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_pinion"))
+        .args(["--bind", "127.0.0.1", "--port", "0", "--memcached-port", "0", "--memory", "64MiB"])
+        .stdout(full)
+        .spawn()
+        .expect("the server starts");
+    // Long enough for it to print, or to fail at it.
+    std::thread::sleep(Duration::from_millis(500));
+    let early = child.try_wait().expect("it is our child");
+    child.kill().expect("it is our child");
+    child.wait().expect("it is our child");
+    assert_eq!(early, None, "it ended by itself");
 }
 
 /// Ends a server by signals and starts it again on the same ports at once.
