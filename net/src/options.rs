@@ -30,8 +30,8 @@ pub struct Options {
     #[arg(long, value_name = "CPU")]
     pub cores: Option<CoreList>,
 
-    /// Memory of the whole process, such as 512MiB or 4GiB [default: half of what the machine or
-    /// its cgroup allows]
+    /// Memory for items, their table and the program, such as 512MiB or 4GiB; buffers of clients
+    /// come on top [default: half of what the machine or its cgroup allows]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Size>,
 

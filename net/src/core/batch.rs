@@ -193,9 +193,7 @@ impl<L> Batch<L> {
             }
         }
     }
-}
 
-impl<L> Batch<L> {
     #[expect(clippy::too_many_arguments, reason = "the parts of a core, borrowed one by one")]
     fn parse_memcached(
         &mut self,
