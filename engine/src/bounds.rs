@@ -11,7 +11,7 @@ pub(crate) const SLOTS_PER_LINE: usize = 10;
 /// Bits of an item's byte offset in the log: 64 GiB a shard.
 pub(crate) const OFFSET_BITS: u32 = 36;
 /// Bits of an overflow line's index; index 0 means "none".
-pub(crate) const OVERFLOW_INDEX_BITS: u32 = 22;
+pub(crate) const OVERFLOW_INDEX_BITS: u32 = 21;
 /// Overflow lines that a table can name.
 pub(crate) const OVERFLOW_LINES_MAX: usize = (1 << OVERFLOW_INDEX_BITS) - 1;
 /// The highest value of a slot's frequency counter.
@@ -39,13 +39,12 @@ pub const SEGMENT_BYTES_MIN: usize = 4 << 10;
 /// The largest segment in bytes, and the default where the limit has room for enough of them.
 pub const SEGMENT_BYTES_MAX: usize = 256 << 10;
 /// Segments that the default segment size leaves room for at least.
-pub(crate) const SEGMENTS_WANTED: usize = 32;
+pub(crate) const SEGMENTS_WANTED: usize = 512;
 /// Segments that a limit must have room for, whatever the segment size.
-pub(crate) const SEGMENTS_MIN: usize = 8;
-/// Free segments that a large shard keeps ahead of its writer, the copy reserve included.
-pub(crate) const SPARE_SEGMENTS_MAX: usize = 3;
-/// A shard keeps one more free segment for each this many that its limit has room for.
-pub(crate) const SEGMENTS_PER_SPARE: usize = 256;
+pub(crate) const SEGMENTS_MIN: usize = 12;
+/// Free segments that a shard keeps ahead of its writers: one for each queue's head, and one for
+/// the cleaner.
+pub(crate) const SPARE_SEGMENTS: usize = 4;
 
 /// The longest key in bytes that the item header can name.
 pub const KEY_BYTES_MAX: usize = u16::MAX as usize;
@@ -71,6 +70,10 @@ pub(crate) const COPY_BYTES_BASE: usize = 16 << 10;
 /// Bytes copied that each byte of a write pays for. With garbage at its threshold a byte is gained
 /// by copying twelve.
 pub(crate) const COPY_BYTES_PER_BYTE: usize = 16;
+/// Dead items at a queue's tail that one step passes.
+pub(crate) const TAIL_LOOKS: usize = 8;
+/// Segments that one step of the cleaner looks at.
+pub(crate) const HAND_LOOKS: usize = 16;
 /// Bytes of pages that one tail step copies at most to fuller segments.
 pub(crate) const GATHER_BYTES_MAX: usize = 64 << 10;
 /// A shard that evicts nothing compacts this many times harder before it refuses a write.
@@ -82,11 +85,11 @@ pub(crate) const ITEM_SHARE: usize = 4;
 pub(crate) const COMPACT_ONE_DEAD_IN: u64 = 13;
 
 const _: () = assert!(OFFSET_BITS > 32 && OFFSET_BITS <= 36, "4 bytes and a nibble");
-const _: () = assert!(OVERFLOW_INDEX_BITS as usize + SLOTS_PER_LINE == 32, "one word of meta");
+const _: () = assert!(OVERFLOW_INDEX_BITS as usize + SLOTS_PER_LINE + 1 == 32, "one word of meta");
 const _: () = assert!(SEGMENT_BYTES_MIN.is_power_of_two());
 const _: () = assert!(SEGMENT_BYTES_MAX.is_power_of_two());
 const _: () = assert!(SEGMENTS_WANTED >= SEGMENTS_MIN);
-const _: () = assert!(SEGMENTS_MIN > SPARE_SEGMENTS_MAX + 2, "head, tail and the spare ones");
+const _: () = assert!(SEGMENTS_MIN > SPARE_SEGMENTS + 6, "heads, tails and the spare ones");
 const _: () = assert!(PAGES_PER_SEGMENT_MAX <= 16, "a segment's used pages are a u16");
 const _: () = assert!(INLINE_VALUE_BYTES_MAX + KEY_BYTES_MAX + 64 <= SEGMENT_BYTES_MAX);
 const _: () = assert!(MERGE_ITEMS_PER_LINE < SPLIT_ITEMS_PER_LINE, "hysteresis");

@@ -14,9 +14,21 @@ pub struct Limits {
     /// Bytes of log segments and table lines in use. Never exceeded, except for the time that it
     /// takes to shrink after the limit was lowered.
     pub total_bytes: usize,
-    /// Bytes of items, exact to the item: header, key and value of live and dead items, and whole
-    /// pages of large values. For replays of traces at small capacities; `None` for servers.
-    pub data_bytes: Option<u64>,
+    /// What live items may cost together, in units of [`Cost`], exact to the item. For replays of
+    /// traces at small capacities; `None` for servers.
+    pub data: Option<u64>,
+}
+
+/// What an item costs: the unit of [`Limits::data`] and of the eviction policy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Cost {
+    /// Its bytes: header, key and value, and whole pages of a large value.
+    #[default]
+    Bytes,
+    /// The bytes of its value, at least 1, as published comparisons of policies count.
+    Values,
+    /// 1, as published comparisons of policies by entries count.
+    Items,
 }
 
 /// What happens when an item needs room and there is none.
@@ -41,10 +53,12 @@ pub struct ShardConfig {
     /// memory.
     pub reserve_bytes: Option<usize>,
     /// Bytes of a log segment, a power of two from 4 to 256 KiB. `None` chooses the largest that
-    /// the limit has room for 32 of.
+    /// the limit has room for 512 of.
     pub segment_bytes: Option<usize>,
     /// What happens when there is no room.
     pub eviction: Eviction,
+    /// What items cost.
+    pub cost: Cost,
     /// Ask the kernel for transparent huge pages.
     pub huge_pages: bool,
     /// The longest key accepted, in bytes, at most 65,535.
@@ -58,10 +72,11 @@ impl Default for ShardConfig {
     fn default() -> ShardConfig {
         ShardConfig {
             hash_seed: 0,
-            limits: Limits { total_bytes: 64 << 20, data_bytes: None },
+            limits: Limits { total_bytes: 64 << 20, data: None },
             reserve_bytes: None,
             segment_bytes: None,
-            eviction: Eviction::Clock,
+            eviction: Eviction::default(),
+            cost: Cost::default(),
             huge_pages: false,
             key_bytes_max: KEY_BYTES_MAX,
             value_bytes_max: 8 << 20,
@@ -214,15 +229,15 @@ mod tests {
     use super::*;
 
     fn with_total(total_bytes: usize) -> ShardConfig {
-        ShardConfig { limits: Limits { total_bytes, data_bytes: None }, ..ShardConfig::default() }
+        ShardConfig { limits: Limits { total_bytes, data: None }, ..ShardConfig::default() }
     }
 
     #[test]
     fn small_limits_get_small_segments() {
         assert_eq!(with_total(1 << 30).plan().unwrap().segment_bytes, 256 << 10);
-        assert_eq!(with_total(8 << 20).plan().unwrap().segment_bytes, 256 << 10);
-        assert_eq!(with_total((8 << 20) - 1).plan().unwrap().segment_bytes, 128 << 10);
-        assert_eq!(with_total(128 << 10).plan().unwrap().segment_bytes, 4 << 10);
+        assert_eq!(with_total(128 << 20).plan().unwrap().segment_bytes, 256 << 10);
+        assert_eq!(with_total((128 << 20) - 1).plan().unwrap().segment_bytes, 128 << 10);
+        assert_eq!(with_total(2 << 20).plan().unwrap().segment_bytes, 4 << 10);
         assert_eq!(with_total(64 << 10).plan().unwrap().segment_bytes, 4 << 10);
     }
 
@@ -230,7 +245,7 @@ mod tests {
     fn every_mistake_has_its_error() {
         let error = |config: ShardConfig| config.plan().unwrap_err();
         let small = error(with_total(10_000));
-        assert!(matches!(small, EngineError::LimitTooSmall { bytes: 10_000, bytes_min: 32_960 }));
+        assert!(matches!(small, EngineError::LimitTooSmall { bytes: 10_000, bytes_min: 49_344 }));
         assert!(matches!(error(with_total(0)), EngineError::LimitTooSmall { .. }));
         let large = error(with_total(LOG_BYTES_MAX + 1));
         assert!(matches!(large, EngineError::LimitTooLarge { .. }));
@@ -242,6 +257,6 @@ mod tests {
         assert!(matches!(error(keys), EngineError::KeyLimit { .. }));
         let values = ShardConfig { value_bytes_max: 1 << 32, ..ShardConfig::default() };
         assert!(matches!(error(values), EngineError::ValueLimit { .. }));
-        assert!(small.to_string().contains("at least 32960"));
+        assert!(small.to_string().contains("at least 49344"));
     }
 }

@@ -34,6 +34,7 @@ mod intrinsics;
 mod item;
 mod log;
 mod mapping;
+mod policy;
 mod request;
 mod shard;
 mod stats;
@@ -41,7 +42,7 @@ mod table;
 mod value;
 
 pub use bounds::{KEY_BYTES_MAX, LOG_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
-pub use config::{EngineError, Eviction, Limits, ShardConfig};
+pub use config::{Cost, EngineError, Eviction, Limits, ShardConfig};
 pub use hash::KeyHash;
 pub use request::{Condition, Deadline, Deleted, Refusal, SetError, SetOptions, Stored};
 pub use shard::Shard;

@@ -265,7 +265,7 @@ impl Plan {
             hash_seed: random_seed(),
             limits: pinion_engine::Limits {
                 total_bytes: (memory_bytes - OVERHEAD_BYTES) as usize,
-                data_bytes: options.data_limit.map(|limit| limit.0),
+                data: options.data_limit.map(|limit| limit.0),
             },
             eviction: options.eviction.policy(),
             huge_pages: true,

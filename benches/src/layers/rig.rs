@@ -51,7 +51,7 @@ impl RigOptions {
             flush_after: 64,
             shard: ShardConfig {
                 hash_seed: 1,
-                limits: Limits { total_bytes, data_bytes: None },
+                limits: Limits { total_bytes, data: None },
                 huge_pages: true,
                 ..ShardConfig::default()
             },

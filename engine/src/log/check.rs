@@ -3,6 +3,15 @@
 use super::segment::Kind;
 use super::{Log, NO_SEGMENT};
 use crate::item::Header;
+use crate::policy::Queue;
+
+/// What a walk over the queues adds up.
+#[derive(Clone, Copy, Debug, Default)]
+struct Totals {
+    live_bytes: u64,
+    dead_bytes: u64,
+    segments: usize,
+}
 
 impl Log {
     /// Walks all items ahead of the cursor and all segments, and checks G1 to G5, P1 and P2. `f`
@@ -15,57 +24,97 @@ impl Log {
         &self,
         mut f: impl FnMut(u64, &Header) -> Result<bool, String>,
     ) -> Result<(), String> {
-        let mut live_bytes = 0;
-        let mut dead_bytes = 0;
+        let mut totals = Totals::default();
         let mut pages = vec![0u16; self.segments.len()];
-        let mut log_segments = 0;
-        let mut index = self.tail;
-        let mut base_ms = 0;
-        while index != NO_SEGMENT {
-            let segment = self.segments[index as usize];
-            if segment.kind != Kind::Log || segment.base_ms < base_ms {
-                return Err(format!("segment {index} is out of place in the log: {segment:?}"));
-            }
-            base_ms = segment.base_ms;
-            log_segments += 1;
-            let passed = if index == self.tail { self.cursor_bytes } else { 0 };
-            let start = u64::from(index) << self.segment_shift;
-            let (mut offset, end) =
-                (start + u64::from(passed), start + u64::from(segment.fill_bytes));
-            let mut segment_live_bytes = 0;
-            while offset < end {
-                let header = self.header(offset);
-                let item_bytes = self.item_bytes(&header) as u64;
-                if f(offset, &header)? {
-                    segment_live_bytes += item_bytes;
-                } else {
-                    dead_bytes += item_bytes;
-                }
-                if !header.dead {
-                    self.claim_pages(offset, &header, &mut pages)?;
-                }
-                offset += item_bytes;
-            }
-            if offset != end || end - start > self.segment_bytes() as u64 {
-                return Err(format!("segment {index} does not end with an item (G1)"));
-            }
-            let epoch_live = if segment.epoch == self.epoch { segment.live_bytes } else { 0 };
-            if u64::from(epoch_live) != segment_live_bytes {
-                return Err(format!("segment {index}: {segment_live_bytes} live, {segment:?}"));
-            }
-            live_bytes += segment_live_bytes;
-            if segment.next == NO_SEGMENT && index != self.head {
-                return Err("the log does not end at its head".into());
-            }
-            index = segment.next;
+        for queue in Queue::ALL {
+            self.check_chain(queue, &mut totals, &mut pages, &mut f)?;
         }
-        if (live_bytes, dead_bytes) != (self.live_bytes, self.dead_bytes) {
+        if (totals.live_bytes, totals.dead_bytes) != (self.live_bytes, self.dead_bytes) {
             return Err(format!(
-                "live and dead bytes are {live_bytes} and {dead_bytes}, counted {} and {} (G2)",
+                "live and dead bytes are {totals:?}, counted {} and {} (G2)",
                 self.live_bytes, self.dead_bytes
             ));
         }
-        self.check_pages(&pages, log_segments)
+        if let Some(hand) = self.segments.get(self.hand as usize)
+            && (!matches!(hand.kind, Kind::Log(_)) || hand.next == NO_SEGMENT)
+        {
+            return Err(format!("the hand is at segment {}: {hand:?} (H1)", self.hand));
+        }
+        self.check_pages(&pages, totals.segments)
+    }
+
+    fn check_chain(
+        &self,
+        queue: Queue,
+        totals: &mut Totals,
+        pages: &mut [u16],
+        f: &mut impl FnMut(u64, &Header) -> Result<bool, String>,
+    ) -> Result<(), String> {
+        let chain = self.chain(queue);
+        let mut cost = 0;
+        let mut previous = NO_SEGMENT;
+        let mut index = chain.tail;
+        while index != NO_SEGMENT {
+            let segment = &self.segments[index as usize];
+            if segment.kind != Kind::Log(queue) || segment.previous != previous {
+                return Err(format!("segment {index} is out of place in {queue:?}: {segment:?}"));
+            }
+            totals.segments += 1;
+            if totals.segments > self.in_use {
+                return Err("the queues have more segments than are in use".into());
+            }
+            let current = segment.epoch == self.epoch;
+            let (live_bytes, segment_cost) = self.check_items(index, totals, pages, f)?;
+            let stated = (segment.live_bytes as usize, segment.cost);
+            if (live_bytes, segment_cost) != if current { stated } else { (0, 0) } {
+                return Err(format!("segment {index}: {live_bytes} live, {segment:?}"));
+            }
+            let inside = previous != NO_SEGMENT && segment.next != NO_SEGMENT;
+            if inside && current && live_bytes == 0 && index != self.hand {
+                return Err(format!("segment {index} is dead and not free (G4)"));
+            }
+            cost += segment_cost;
+            previous = index;
+            index = segment.next;
+        }
+        if previous != chain.head || cost != chain.cost {
+            return Err(format!("{queue:?} ends at {previous} and costs {cost}: {chain:?}"));
+        }
+        Ok(())
+    }
+
+    /// Walks the items of a segment; returns its live bytes and their cost.
+    fn check_items(
+        &self,
+        index: u32,
+        totals: &mut Totals,
+        pages: &mut [u16],
+        f: &mut impl FnMut(u64, &Header) -> Result<bool, String>,
+    ) -> Result<(usize, u64), String> {
+        let segment = &self.segments[index as usize];
+        let start = self.start_of(index);
+        let (mut offset, end) =
+            (start + u64::from(segment.passed_bytes), start + u64::from(segment.fill_bytes));
+        let (mut live_bytes, mut cost) = (0, 0);
+        while offset < end {
+            let header = self.header(offset);
+            let item_bytes = self.item_bytes(&header);
+            if f(offset, &header)? {
+                live_bytes += item_bytes;
+                cost += self.cost_of(&header);
+                totals.live_bytes += item_bytes as u64;
+            } else {
+                totals.dead_bytes += item_bytes as u64;
+            }
+            if !header.dead {
+                self.claim_pages(offset, &header, pages)?;
+            }
+            offset += item_bytes as u64;
+        }
+        if offset != end || end - start > self.segment_bytes() as u64 {
+            return Err(format!("segment {index} does not end with an item (G1)"));
+        }
+        Ok((live_bytes, cost))
     }
 
     /// Marks the pages of an item as owned, and fails when one has another owner (G5).

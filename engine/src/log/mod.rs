@@ -2,41 +2,51 @@
 //!
 //! ```text
 //!   tail segment                                  head segment
-//!   [ passed |cursor-> items  ] -> [ items ] -> [ items |fill-> free ]      log, oldest first
-//!   [ page | page | page | .. ]    [ page | .. ]                            page segments
-//!   [ free ] [ free ] ...                                                   free, then fresh ones
+//!   [ passed |cursor-> items  ] -> [ items ] -> [ items |fill-> free ]   a queue, oldest first
+//!   [ passed |cursor-> items  ] -> [ items |fill-> free ]                another
+//!   [ page | page | page | .. ]    [ page | .. ]                         page segments
+//!   [ free ] [ free ] ...                                                free, then fresh ones
 //! ```
 //!
-//! Items are appended at the head. What makes room is the tail cursor, which passes one item at a
-//! time: the caller decides whether the item is copied to the head or dropped, and a segment is
-//! free as soon as the cursor has passed its last item. Values too long for the log take pages,
-//! from segments that hold nothing else.
+//! The log has three queues. Items are appended at a queue's head. What makes room is the cursor
+//! at its tail, which passes one item at a time: the caller decides whether the item is copied to
+//! a head or dropped, and a segment is free as soon as its last item has been passed. Holes that
+//! overwrites and deletes leave elsewhere are taken back by the cleaner (`hand`). Values too long
+//! for the log take pages, from segments that hold nothing else.
 //!
-//! - G1. An item never crosses a segment. Its place changes only when the cursor passes it.
-//! - G2. `live_bytes + dead_bytes` are the bytes of all items that the cursor has not passed. An
-//!   item counts as dead once its dead bit is set or it has been flushed.
+//! - G1. An item never crosses a segment. Its place changes only when a cursor passes it.
+//! - G2. `live_bytes + dead_bytes` are the bytes of all items that no cursor has passed. An item
+//!   counts as dead once its dead bit is set or it has been flushed. Costs count live items only.
 //! - G3. A segment's items were all written in one epoch. A flush starts a new epoch, and an item
 //!   is flushed when its segment's epoch is an older one, and equally, for versions of the shard's
 //!   counter, when its version is at or below the floor. The second rule is the one that reads
 //!   use, as it needs the item alone; the first serves versions that clients set.
-//! - G4. Bases of segments never fall along the log, as the clock does not.
+//! - G4. A segment without a live item is free, unless it is a queue's head or tail, the hand's,
+//!   or flushed.
 //! - G5. A used page belongs to exactly one item whose dead bit is not set.
 //!
 //! Cost: append, pass and free are O(1); a paged value costs O(1) a page besides its copying.
 
+mod chain;
 mod check;
+mod hand;
 mod pages;
 mod segment;
 
 use std::io;
 
+use chain::Chain;
+pub(crate) use chain::Tail;
+pub(crate) use hand::Cleaning;
 pub(crate) use segment::NO_SEGMENT;
-use segment::{Kind, Segment};
+use segment::Segment;
 
 use crate::bounds::{PAGE_BYTES_MAX, PAGES_PER_SEGMENT_MAX};
+use crate::config::Cost;
 use crate::intrinsics::prefetch_bytes;
 use crate::item::{self, Header, StoredDeadline, Version};
 use crate::mapping::Mapped;
+use crate::policy::Queue;
 
 /// Whether an item that the table refers to may be served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,17 +57,6 @@ pub(crate) enum State {
     Expired,
     /// A flush came after it.
     Flushed,
-}
-
-/// What the tail cursor stands at.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Tail {
-    /// The log is empty.
-    Empty,
-    /// The tail segment was freed; the cursor stands at the next one.
-    SegmentFreed,
-    /// An item, at this offset.
-    Item(u64, Header),
 }
 
 /// The log of one shard.
@@ -72,11 +71,14 @@ pub(crate) struct Log {
     /// Freed segments, linked by `next`: reused before fresh ones, so that touched memory is.
     free: u32,
     in_use: usize,
-    /// First and last segment of the log; `NO_SEGMENT` when it is empty.
-    tail: u32,
-    head: u32,
-    /// Bytes of the tail segment that the cursor has passed.
-    cursor_bytes: u32,
+    /// The queues, by `Queue`.
+    chains: [Chain; Queue::ALL.len()],
+    /// The segment that the cleaner empties (H1).
+    hand: u32,
+    /// Where it looks for the next one.
+    resume: u32,
+    resume_queue: usize,
+    cost: Cost,
     /// Flushes so far (G3).
     epoch: u32,
     /// Counted versions up to here are flushed.
@@ -99,6 +101,7 @@ impl Log {
     pub(crate) fn new(
         segments_max: usize,
         segment_bytes: usize,
+        cost: Cost,
         huge_pages: bool,
     ) -> io::Result<Log> {
         debug_assert!(segment_bytes.is_power_of_two());
@@ -111,9 +114,11 @@ impl Log {
             segments_max,
             free: NO_SEGMENT,
             in_use: 0,
-            tail: NO_SEGMENT,
-            head: NO_SEGMENT,
-            cursor_bytes: 0,
+            chains: [Chain::EMPTY; Queue::ALL.len()],
+            hand: NO_SEGMENT,
+            resume: NO_SEGMENT,
+            resume_queue: 0,
+            cost,
             epoch: 0,
             version_floor: 0,
             live_items: 0,
@@ -163,10 +168,20 @@ impl Log {
         (self.pages_used as u64) << self.page_shift
     }
 
-    /// All bytes that count against a data limit.
+    /// Bytes that an item takes, pages included.
+    pub(crate) fn footprint(&self, header: &Header) -> u64 {
+        let page_bytes = header.pages(self.page_bytes()) << self.page_shift;
+        (self.item_bytes(header) + page_bytes) as u64
+    }
+
+    /// What an item costs, in the unit of the data limit and of the policy.
     #[inline]
-    pub(crate) fn data_bytes(&self) -> u64 {
-        self.live_bytes + self.dead_bytes + self.page_bytes_used()
+    pub(crate) fn cost_of(&self, header: &Header) -> u64 {
+        match self.cost {
+            Cost::Items => 1,
+            Cost::Values => header.value_bytes.max(1) as u64,
+            Cost::Bytes => self.footprint(header),
+        }
     }
 
     /// The bytes from `offset` on.
@@ -245,69 +260,6 @@ impl Log {
         self.segment_of(offset).base_ms
     }
 
-    /// Free bytes of the head segment. 0 when there is none, or when a flush has closed it.
-    #[inline]
-    pub(crate) fn head_left_bytes(&self) -> usize {
-        match self.segments.get(self.head as usize) {
-            Some(head) if head.epoch == self.epoch => {
-                self.segment_bytes() - head.fill_bytes as usize
-            }
-            _ => 0,
-        }
-    }
-
-    /// Bytes of the tail segment before the cursor has passed it; 0 when it is the head too.
-    #[inline]
-    pub(crate) fn tail_left_bytes(&self) -> usize {
-        if self.tail == self.head {
-            return 0;
-        }
-        (self.segments[self.tail as usize].fill_bytes - self.cursor_bytes) as usize
-    }
-
-    /// Live bytes among `tail_left_bytes`: what copying them all would take at the head.
-    #[inline]
-    pub(crate) fn tail_live_bytes(&self) -> usize {
-        if self.tail == self.head {
-            return 0;
-        }
-        let tail = &self.segments[self.tail as usize];
-        if tail.epoch == self.epoch { tail.live_bytes as usize } else { 0 }
-    }
-
-    /// Whether the oldest segment was written before the last flush.
-    pub(crate) fn tail_is_flushed(&self) -> bool {
-        self.segments.get(self.tail as usize).is_some_and(|tail| tail.epoch != self.epoch)
-    }
-
-    /// Makes sure that the head segment has `bytes` left, opening a segment if it must, and
-    /// returns the head's base. `None` when the reservation has no free segment.
-    pub(crate) fn open_head(&mut self, bytes: usize, now_ms: u64) -> Option<u64> {
-        debug_assert!(bytes <= self.segment_bytes());
-        if self.head == NO_SEGMENT || self.head_left_bytes() < bytes {
-            let opened = self.open_segment(Kind::Log, now_ms)?;
-            match self.segments.get_mut(self.head as usize) {
-                Some(head) => head.next = opened,
-                None => {
-                    self.tail = opened;
-                    self.cursor_bytes = 0;
-                }
-            }
-            self.head = opened;
-        }
-        Some(self.segments[self.head as usize].base_ms)
-    }
-
-    /// Takes `bytes` at the head for a new live item, whose bytes the caller writes. The head has
-    /// them left (`open_head`).
-    pub(crate) fn append(&mut self, bytes: usize) -> u64 {
-        let offset = self.extend_head(bytes);
-        self.live_items += 1;
-        self.live_bytes += bytes as u64;
-        self.segments[self.head as usize].live_bytes += bytes as u32;
-        offset
-    }
-
     /// Marks the item at `offset` dead and frees its pages. The caller sees to its slot.
     pub(crate) fn bury(&mut self, offset: u64, header: &Header, state: State) {
         self.free_pages_of(offset, header);
@@ -316,51 +268,23 @@ impl Log {
 
     /// Marks the item at `offset` dead whose pages another item has taken over, or that has none.
     pub(crate) fn retire(&mut self, offset: u64, header: &Header, state: State) {
-        let item_bytes = self.item_bytes(header);
-        if state != State::Flushed {
-            self.live_items -= 1;
-            self.live_bytes -= item_bytes as u64;
-            self.dead_bytes += item_bytes as u64;
-            self.segment_of_mut(offset).live_bytes -= item_bytes as u32;
-        }
         item::set_dead(&mut self.bytes[offset as usize..]);
-    }
-
-    /// What the cursor stands at. Frees the tail segment if its last item has been passed.
-    pub(crate) fn tail(&mut self) -> Tail {
-        let Some(tail) = self.segments.get(self.tail as usize) else { return Tail::Empty };
-        if self.cursor_bytes < tail.fill_bytes {
-            let offset = self.cursor();
-            return Tail::Item(offset, self.header(offset));
+        if state == State::Flushed {
+            return;
         }
-        let passed = self.tail;
-        self.tail = tail.next;
-        self.cursor_bytes = 0;
-        if self.tail == NO_SEGMENT {
-            self.head = NO_SEGMENT;
-        }
-        self.free_segment(passed);
-        Tail::SegmentFreed
-    }
-
-    /// The header of the item at `offset` in the tail segment, at or after the cursor. `None` past
-    /// the segment's last item.
-    pub(crate) fn tail_header(&self, offset: u64) -> Option<Header> {
-        let tail = self.segments.get(self.tail as usize)?;
-        let start = u64::from(self.tail) << self.segment_shift;
-        (offset < start + u64::from(tail.fill_bytes)).then(|| self.header(offset))
-    }
-
-    /// Where the cursor stands. Means nothing in an empty log.
-    pub(crate) fn cursor(&self) -> u64 {
-        (u64::from(self.tail) << self.segment_shift) + u64::from(self.cursor_bytes)
-    }
-
-    /// Moves the cursor over a dead item, which leaves the log.
-    pub(crate) fn pass_dead(&mut self, header: &Header) {
         let item_bytes = self.item_bytes(header);
-        self.dead_bytes -= item_bytes as u64;
-        self.cursor_bytes += item_bytes as u32;
+        let cost = self.cost_of(header);
+        let queue = self.queue_of(offset);
+        self.live_items -= 1;
+        self.live_bytes -= item_bytes as u64;
+        self.dead_bytes += item_bytes as u64;
+        self.chain_mut(queue).cost -= cost;
+        let segment = self.segment_of_mut(offset);
+        segment.live_bytes -= item_bytes as u32;
+        segment.cost -= cost;
+        if segment.live_bytes == 0 {
+            self.free_if_empty((offset >> self.segment_shift) as u32);
+        }
     }
 
     /// Copies key and value (or page numbers) of the item at `source` behind the header of the
@@ -371,25 +295,6 @@ impl Log {
         self.bytes.copy_within(start..end, target as usize + new.header_bytes());
     }
 
-    /// Copies the live item at the cursor to the head, moves the cursor over it, and returns its
-    /// new offset. The head has its bytes left (`open_head`).
-    pub(crate) fn pass_by_copy(&mut self, header: &Header) -> u64 {
-        let item_bytes = self.item_bytes(header);
-        let source = self.cursor();
-        let old_base_ms = self.base_ms(source);
-        self.segments[self.tail as usize].live_bytes -= item_bytes as u32;
-        self.cursor_bytes += item_bytes as u32;
-        let target = self.extend_head(item_bytes);
-        let head = &mut self.segments[self.head as usize];
-        head.live_bytes += item_bytes as u32;
-        let deadline = header.deadline.rebased(old_base_ms, head.base_ms);
-        self.bytes.copy_within(source as usize..source as usize + item_bytes, target as usize);
-        if deadline != header.deadline {
-            item::set_deadline(&mut self.bytes[target as usize..], header, deadline);
-        }
-        target
-    }
-
     /// Declares every item flushed: O(1). Versions of the counter up to `version_floor` are dead
     /// from now on, and so is everything in the segments written so far (G3).
     pub(crate) fn flush(&mut self, version_floor: u64) {
@@ -398,15 +303,18 @@ impl Log {
         self.live_items = 0;
         self.dead_bytes += self.live_bytes;
         self.live_bytes = 0;
+        for chain in &mut self.chains {
+            chain.cost = 0;
+        }
     }
 
-    fn extend_head(&mut self, bytes: usize) -> u64 {
-        let segment_bytes = self.segment_bytes();
-        let head = &mut self.segments[self.head as usize];
-        let start = head.fill_bytes as usize;
-        assert!(start + bytes <= segment_bytes, "an item crosses its segment (G1)");
-        head.fill_bytes += bytes as u32;
-        (u64::from(self.head) << self.segment_shift) + start as u64
+    /// Frees a segment whose last live item has died (G4).
+    fn free_if_empty(&mut self, index: u32) {
+        let segment = &self.segments[index as usize];
+        let inside = segment.previous != NO_SEGMENT && segment.next != NO_SEGMENT;
+        if inside && index != self.hand {
+            self.unlink(index);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is known of a segment beside its bytes, and the taking and freeing of whole segments.
 
-use super::Log;
+use super::{Log, Queue};
 
 /// "No segment" in links.
 pub(crate) const NO_SEGMENT: u32 = u32::MAX;
@@ -9,39 +9,54 @@ pub(crate) const NO_SEGMENT: u32 = u32::MAX;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
     Free,
-    Log,
+    /// Items of a queue.
+    Log(Queue),
     Pages,
 }
 
-/// The side record of a segment: 40 bytes for each 4 to 256 KiB.
+/// The side record of a segment: 48 bytes for each 4 to 256 KiB.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment {
     /// The clock when the segment was opened; short deadlines count from here.
     pub(super) base_ms: u64,
+    /// What its live items ahead of the cursor cost; meaningless once the epoch is an older one.
+    pub(super) cost: u64,
     /// Bytes of live items ahead of the cursor; meaningless once the epoch is an older one.
     pub(super) live_bytes: u32,
     /// Bytes written.
     pub(super) fill_bytes: u32,
+    /// Bytes at the front that a cursor has passed.
+    pub(super) passed_bytes: u32,
     /// The flushes that there had been when it was opened.
     pub(super) epoch: u32,
-    /// The next newer segment of the log, the next free one, or the next of a page list.
+    /// The next newer segment of the queue, the next free one, or the next of a page list.
     pub(super) next: u32,
-    /// The one before in a page list.
+    /// The next older segment of the queue, or the one before in a page list.
     pub(super) previous: u32,
     /// Bit `i` is set when page `i` of a page segment is in use.
     pub(super) pages: u16,
     pub(super) kind: Kind,
 }
 
-const _: () = assert!(size_of::<Segment>() <= 40);
+const _: () = assert!(size_of::<Segment>() <= 48);
+
+impl Segment {
+    /// Bytes that no cursor has passed.
+    #[inline]
+    pub(super) fn left_bytes(&self) -> usize {
+        (self.fill_bytes - self.passed_bytes) as usize
+    }
+}
 
 impl Log {
     /// Takes a free segment, one that was used before if there is one.
     pub(super) fn open_segment(&mut self, kind: Kind, now_ms: u64) -> Option<u32> {
         let opened = Segment {
             base_ms: now_ms,
+            cost: 0,
             live_bytes: 0,
             fill_bytes: 0,
+            passed_bytes: 0,
             epoch: self.epoch,
             next: NO_SEGMENT,
             previous: NO_SEGMENT,

@@ -1,13 +1,15 @@
 //! The log by itself: appending, passing, epochs, pages.
 
-use super::{Log, NO_SEGMENT, State, Tail};
+use super::{Cleaning, Log, NO_SEGMENT, State, Tail};
+use crate::config::Cost;
 use crate::item::{Header, StoredDeadline, Version};
+use crate::policy::Queue;
 
 const SEGMENT_BYTES: usize = 4 << 10;
 const PAGE_BYTES: usize = 1 << 10;
 
 fn log(segments: usize) -> Log {
-    Log::new(segments, SEGMENT_BYTES, false).unwrap()
+    Log::new(segments, SEGMENT_BYTES, Cost::Bytes, false).unwrap()
 }
 
 fn header(value_bytes: usize, version: Version) -> Header {
@@ -25,14 +27,14 @@ fn header(value_bytes: usize, version: Version) -> Header {
 fn append(log: &mut Log, header: &Header, now_ms: u64) -> u64 {
     let item_bytes = log.item_bytes(header);
     assert!(log.open_pages(header.pages(PAGE_BYTES), now_ms));
-    let base_ms = log.open_head(item_bytes, now_ms).unwrap();
+    let base_ms = log.open_head(Queue::Window, item_bytes, now_ms).unwrap();
     let header = match header.deadline {
         StoredDeadline::Absolute(ms) => {
             Header { deadline: StoredDeadline::shortest(Some(ms), base_ms), ..*header }
         }
         _ => *header,
     };
-    let offset = log.append(log.item_bytes(&header));
+    let offset = log.append(Queue::Window, log.item_bytes(&header), log.cost_of(&header));
     header.encode(log.at_mut(offset, item_bytes));
     if header.paged {
         let value = vec![header.version.number() as u8; header.value_bytes];
@@ -59,19 +61,19 @@ fn items_stay_within_segments_and_come_back_in_order() {
     check(&log);
     let mut passed = Vec::new();
     loop {
-        match log.tail() {
+        match log.tail(Queue::Window) {
             Tail::Empty => break,
             Tail::SegmentFreed => {}
             Tail::Item(offset, header) => {
                 passed.push(offset);
                 log.bury(offset, &header, State::Live);
-                log.pass_dead(&header);
+                log.pass_dead(offset, &header);
             }
         }
         check(&log);
     }
     assert_eq!(passed, offsets);
-    assert_eq!((log.segments_in_use(), log.data_bytes(), log.live_items()), (0, 0, 0));
+    assert_eq!((log.segments_in_use(), log.cost(), log.live_items()), (0, 0, 0));
 }
 
 #[test]
@@ -81,7 +83,7 @@ fn the_reservation_ends_with_an_answer() {
     for _ in 0..8 {
         append(&mut log, &big, 0);
     }
-    assert_eq!(log.open_head(1_012, 0), None);
+    assert_eq!(log.open_head(Queue::Window, 1_012, 0), None);
     assert!(!log.open_pages(1, 0));
 }
 
@@ -91,14 +93,16 @@ fn a_copy_keeps_the_deadline_under_another_base() {
     let deadline = StoredDeadline::Absolute(5_000);
     let with_deadline = Header { deadline, ..header(10, Version::Counted(1)) };
     append(&mut log, &with_deadline, 1_000);
-    while log.head_left_bytes() > 1_100 {
+    while log.head_left_bytes(Queue::Window) > 1_100 {
         append(&mut log, &header(1_000, Version::Counted(2)), 1_000);
     }
     append(&mut log, &header(1_000, Version::Counted(3)), 1_000);
     append(&mut log, &header(1_000, Version::Counted(4)), 3_000);
-    let Tail::Item(offset, found) = log.tail() else { panic!("an item is at the tail") };
+    let Tail::Item(offset, found) = log.tail(Queue::Window) else {
+        panic!("an item is at the tail")
+    };
     assert_eq!(found.deadline, StoredDeadline::Relative(4_000));
-    let moved = log.pass_by_copy(&found);
+    let moved = log.pass_by_copy(offset, &found, Queue::Window);
     assert_ne!(moved, offset);
     let header = log.header(moved);
     assert_eq!(header.deadline, StoredDeadline::Relative(2_000));
@@ -128,11 +132,11 @@ fn a_flush_spares_what_comes_after_it_wide_versions_included() {
         assert_eq!(log.state(offset, &log.header(offset), 0), state);
     }
     check(&log);
-    assert!(log.tail_is_flushed());
-    while log.tail_is_flushed() {
-        if let Tail::Item(offset, header) = log.tail() {
+    assert!(log.tail_is_flushed(Queue::Window));
+    while log.tail_is_flushed(Queue::Window) {
+        if let Tail::Item(offset, header) = log.tail(Queue::Window) {
             log.bury(offset, &header, State::Flushed);
-            log.pass_dead(&header);
+            log.pass_dead(offset, &header);
         }
     }
     check(&log);
@@ -188,4 +192,98 @@ fn gathering_empties_sparse_segments() {
         }
     }
     assert!(log.segments_in_use() <= before - 7, "{before} then {}", log.segments_in_use());
+}
+
+/// Passes the item at the tail of a queue by a copy to the head of another.
+fn advance(log: &mut Log, from: Queue, to: Queue, now_ms: u64) -> u64 {
+    let Tail::Item(offset, header) = log.tail(from) else { panic!("{from:?} has an item") };
+    log.open_head_for(to, offset, &header, now_ms).unwrap();
+    log.pass_by_copy(offset, &header, to)
+}
+
+#[test]
+fn items_change_queues_one_by_one_and_by_the_segment() {
+    let mut log = log(16);
+    for n in 1..=12 {
+        append(&mut log, &header(1_000, Version::Counted(n)), 0);
+    }
+    let moved = advance(&mut log, Queue::Window, Queue::Protected, 0);
+    assert_eq!(log.queue_of(moved), Queue::Protected);
+    assert_eq!(log.queue_cost(Queue::Protected), 1_013);
+    check(&log);
+    // Three items are left in the window's oldest segment.
+    assert!(!log.relabel_tail(Queue::Window, Queue::Probation, 3 * 1_013 - 1));
+    assert!(log.relabel_tail(Queue::Window, Queue::Probation, 3 * 1_013));
+    assert!(log.relabel_tail(Queue::Window, Queue::Probation, u64::MAX));
+    assert!(!log.relabel_tail(Queue::Window, Queue::Probation, u64::MAX), "the head stays");
+    check(&log);
+    let costs = Queue::ALL.map(|queue| log.queue_cost(queue) / 1_013);
+    assert_eq!(costs, [4, 7, 1]);
+    let mut versions = Vec::new();
+    while let Tail::Item(_, header) = log.tail(Queue::Probation) {
+        versions.push(header.version.number());
+        advance(&mut log, Queue::Probation, Queue::Protected, 0);
+        log.tail(Queue::Probation);
+        check(&log);
+    }
+    assert_eq!(versions, [2, 3, 4, 5, 6, 7, 8]);
+}
+
+#[test]
+fn a_deadline_weeks_away_opens_a_segment_that_can_tell_it() {
+    let mut log = log(8);
+    let day_ms = 86_400_000;
+    append(&mut log, &header(10, Version::Counted(1)), 0);
+    advance(&mut log, Queue::Window, Queue::Protected, 0);
+    let deadline = StoredDeadline::Absolute(60 * day_ms);
+    assert_eq!(log.tail(Queue::Window), Tail::SegmentFreed);
+    append(&mut log, &Header { deadline, ..header(10, Version::Counted(2)) }, 40 * day_ms);
+    let moved = advance(&mut log, Queue::Window, Queue::Protected, 41 * day_ms);
+    let header = log.header(moved);
+    assert_eq!(log.deadline_ms(moved, &header), Some(60 * day_ms));
+    check(&log);
+}
+
+#[test]
+fn the_cleaner_closes_holes_and_keeps_the_order() {
+    let mut log = log(64);
+    let items: Vec<u64> =
+        (0..80).map(|n| append(&mut log, &header(500, Version::Counted(n + 1)), 0)).collect();
+    for (n, &offset) in items.iter().enumerate() {
+        if n % 2 == 0 {
+            log.bury(offset, &log.header(offset), State::Live);
+        }
+    }
+    let before = log.segments_in_use();
+    loop {
+        match log.clean() {
+            Cleaning::Nothing => break,
+            Cleaning::Moved => {}
+            Cleaning::Item(offset, header) if header.dead => log.pass_dead(offset, &header),
+            Cleaning::Item(offset, header) => {
+                log.clean_copy(offset, &header, 0, true).unwrap();
+            }
+        }
+        check(&log);
+        if log.dead_bytes() <= 500 * 4 {
+            break;
+        }
+    }
+    assert!(log.segments_in_use() <= before / 2 + 2, "{before}, {}", log.segments_in_use());
+    let mut versions = Vec::new();
+    loop {
+        match log.tail(Queue::Window) {
+            Tail::Empty => break,
+            Tail::SegmentFreed => {}
+            Tail::Item(offset, header) => {
+                if !header.dead {
+                    versions.push(header.version.number());
+                    log.bury(offset, &header, State::Live);
+                }
+                log.pass_dead(offset, &header);
+            }
+        }
+        check(&log);
+    }
+    assert_eq!(versions, (0..80).filter(|n| n % 2 == 1).map(|n| n + 1).collect::<Vec<u64>>());
 }

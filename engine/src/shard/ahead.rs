@@ -44,17 +44,19 @@ impl Ahead {
         self.end_offset = offset + item_bytes as u64;
     }
 
-    /// Removes the item at `offset`, which the cursor has come to, and returns its hash if that
-    /// is known.
-    pub(super) fn take(&mut self, offset: u64) -> Option<KeyHash> {
-        if self.count == 0 {
-            return None;
-        }
+    /// The hash of the item at `offset`, which the cursor has come to, if that is known.
+    pub(super) fn peek(&self, offset: u64) -> Option<KeyHash> {
         let (first_offset, hash) = self.items[self.first];
-        debug_assert_eq!(first_offset, offset, "the cursor passes items in order");
-        self.first = (self.first + 1) % ITEMS_AHEAD;
-        self.count -= 1;
-        hash
+        if self.count > 0 && first_offset == offset { hash } else { None }
+    }
+
+    /// Removes the item at `offset`, which the cursor has passed.
+    pub(super) fn passed(&mut self, offset: u64) {
+        if self.count > 0 {
+            debug_assert_eq!(self.items[self.first].0, offset, "the cursor passes items in order");
+            self.first = (self.first + 1) % ITEMS_AHEAD;
+            self.count -= 1;
+        }
     }
 }
 
@@ -65,19 +67,21 @@ mod tests {
     #[test]
     fn items_come_back_in_order_and_a_cleared_queue_is_empty() {
         let mut ahead = Ahead::default();
-        assert_eq!(ahead.take(7), None);
+        assert_eq!(ahead.peek(7), None);
         let hash = |offset: u64| (!offset.is_multiple_of(3)).then(|| KeyHash::from_bits(offset));
         let mut taken = 0;
         for offset in 0..30 {
             ahead.push(offset * 10, hash(offset), 10);
             assert_eq!(ahead.next_offset(), Some(offset * 10 + 10));
             if ahead.is_full() {
-                assert_eq!(ahead.take(taken * 10), hash(taken));
+                assert_eq!(ahead.peek(taken * 10), hash(taken));
+                assert_eq!(ahead.peek(taken * 10 + 1), None);
+                ahead.passed(taken * 10);
                 taken += 1;
             }
         }
         ahead.clear();
         assert_eq!(ahead.next_offset(), None);
-        assert_eq!(ahead.take(5), None);
+        assert_eq!(ahead.peek(5), None);
     }
 }

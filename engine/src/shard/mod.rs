@@ -17,6 +17,7 @@
 
 mod ahead;
 mod read;
+mod residents;
 mod room;
 mod upkeep;
 mod validate;
@@ -31,6 +32,7 @@ use crate::config::{EngineError, Eviction, Limits, ShardConfig};
 use crate::hash::KeyHash;
 use crate::item::{self, HEADER_BYTES_MIN, Header};
 use crate::log::{Log, State};
+use crate::policy::{Policy, QUEUES};
 use crate::stats::{Counters, ShardStats, Work};
 use crate::table::{SlotRef, Table};
 
@@ -45,7 +47,8 @@ pub struct Shard {
     hash_seed: u64,
     limits: Limits,
     reserve_bytes: usize,
-    eviction: Eviction,
+    /// Who goes when there is no room; `None` refuses writes instead.
+    policy: Option<Policy>,
     key_bytes_max: usize,
     value_bytes_max: usize,
     /// The latest clock reading handed in (S3).
@@ -54,8 +57,8 @@ pub struct Shard {
     version: u64,
     /// What the shard may hold while it is above a lowered limit.
     ceiling: Option<Ceiling>,
-    /// The next items at the tail, whose table lines were asked for.
-    ahead: Ahead,
+    /// The next items at the tail of each queue, whose table lines were asked for.
+    ahead: [Ahead; QUEUES],
     /// Bytes of the mean item, within what a prefetch may ask for.
     typical_item_bytes: usize,
     counters: Counters,
@@ -77,7 +80,7 @@ struct Found {
 struct Ceiling {
     /// Segments, with the one that copying needs.
     segments: usize,
-    data_bytes: u64,
+    cost: u64,
 }
 
 impl Shard {
@@ -96,20 +99,21 @@ impl Shard {
         let lines_max = plan.reserve_bytes / (6 * (HEADER_BYTES_MIN + LINE_BYTES / 7)) + 64;
         let overflow_max = (lines_max / 2).clamp(64, OVERFLOW_LINES_MAX);
         let table = Table::new(lines_max, overflow_max, config.huge_pages).map_err(reserve)?;
-        let log = Log::new(segments_max, plan.segment_bytes, config.huge_pages).map_err(reserve)?;
+        let log = Log::new(segments_max, plan.segment_bytes, config.cost, config.huge_pages)
+            .map_err(reserve)?;
         Ok(Shard {
             table,
             log,
             hash_seed: config.hash_seed,
             limits: config.limits,
             reserve_bytes: plan.reserve_bytes,
-            eviction: config.eviction,
+            policy: (config.eviction != Eviction::None).then_some(Policy),
             key_bytes_max: config.key_bytes_max,
             value_bytes_max: config.value_bytes_max,
             now_ms: 0,
             version: 0,
             ceiling: None,
-            ahead: Ahead::default(),
+            ahead: [Ahead::default(); QUEUES],
             typical_item_bytes: PREFETCH_BYTES_MAX / 2,
             counters: Counters::default(),
             work: Work::default(),

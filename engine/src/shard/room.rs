@@ -1,27 +1,29 @@
-//! Making room: the tail cursor's work, paced so that no single write pays for a whole segment.
+//! Making room: paced so that no single write pays for a whole segment.
 //!
-//! Memory comes back in whole segments, once the cursor has passed all items of the oldest. So
-//! the cursor works ahead: with each append it passes as much of the tail as the append takes of
-//! the head, and when the head is full, the tail is just free. In bytes,
+//! Memory comes back in whole segments, once a cursor has passed all items of a queue's oldest.
+//! So the cursors work ahead: with each append they pass as much of the tails as the append takes
+//! of a head, and when the head is full, a tail is just free. In bytes,
 //!
 //! ```text
-//! level = left at the head + segment * (spare - spare wanted) - left at the tail
+//! level = left at the heads + segment * (free - spare wanted) - left at the tails
 //! ```
 //!
 //! An append of `n` bytes wants `level >= n`. Dropping an item raises the level by its size,
-//! copying one to the head leaves it. A write has a budget of steps and copied bytes that grows
-//! with its own size. When the budget is spent before the level is reached, a large shard lends:
-//! it wants two spare segments beyond the one that copying needs, and goes on while they last.
-//! Past that, items are evicted whether referenced or not: a bounded number while the write fits
-//! anyway, so that the debt never falls due all at once, and as many as it takes if it does not.
+//! copying one to a head leaves it. A write has a budget of steps and copied bytes that grows with
+//! its own size. When the budget is spent before the level is reached, the spare segments lend:
+//! beyond the ones that copying needs, and while they last. Past that, items are evicted whether
+//! used or not: a bounded number while the write fits anyway, so that the debt never falls due all
+//! at once, and as many as it takes if it does not.
 //!
-//! What happens to a live item at the cursor: referenced (CLOCK bit) or in a log with much
-//! garbage, it is copied to the head, unreferenced; otherwise it is evicted. Where nothing may be
-//! evicted, it is always copied.
+//! A step does the first of these that there is to do:
 //!
-//! - R1. A copy always finds room: one segment of the limit is kept free for it (or the head has
-//!   room for all that is live in the tail). Copying a tail segment takes at most one segment, and
-//!   frees one.
+//! 1. While much of the log is garbage, the cleaner empties a segment of its holes.
+//! 2. A whole segment goes from a window above its share to probation.
+//! 3. What is dead or expired at the tails is passed.
+//! 4. The eviction policy moves or evicts an item.
+//!
+//! - R1. A copy always finds room, or its item goes: the spare segments cover one that is being
+//!   filled for each queue, and one for the cleaner.
 //! - R2. After `make_room(need)`, writing `need` and splitting a bucket keeps the total limit.
 //!
 //! Cost: in a full cache about one step for each item written, plus one for each item copied.
@@ -29,35 +31,36 @@
 use super::{Ceiling, Shard};
 use crate::bounds::{
     BYTES_PER_TAIL_ITEM, COMPACT_HARDER, COMPACT_ONE_DEAD_IN, COPY_BYTES_BASE, COPY_BYTES_PER_BYTE,
-    FORCED_STEPS, GATHER_BYTES_MAX, LINE_BYTES, LINES_PER_INSERT_MAX, SEGMENTS_PER_SPARE,
-    SPARE_SEGMENTS_MAX, TAIL_ITEMS_BASE,
+    FORCED_STEPS, LINE_BYTES, LINES_PER_INSERT_MAX, SPARE_SEGMENTS, TAIL_ITEMS_BASE,
 };
-use crate::config::Eviction;
-use crate::item::Header;
-use crate::log::{State, Tail};
+use crate::log::{Cleaning, State};
+use crate::policy::{Demand, Queue, Step};
 use crate::request::SetError;
-use crate::table::SlotRef;
 
 /// What a write is about to take.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Need {
-    /// Contiguous bytes at the head.
+    /// The queue that it is appended to.
+    pub(super) queue: Queue,
+    /// Contiguous bytes at its head.
     pub(super) log_bytes: usize,
     /// Pages.
     pub(super) pages: usize,
+    /// What it costs.
+    pub(super) cost: u64,
 }
 
-/// How the cursor treats live items.
+/// How the policy treats items that were used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Pace {
-    /// By CLOCK bit and garbage.
+    /// They may stay.
     Fair,
-    /// All are evicted.
+    /// They go like all others.
     Forced,
 }
 
 impl Shard {
-    /// Makes room for `need`, within the limits, by moving the tail cursor.
+    /// Makes room for `need`, within the limits.
     ///
     /// # Errors
     ///
@@ -65,7 +68,7 @@ impl Shard {
     pub(super) fn make_room(&mut self, need: &Need) -> Result<(), SetError> {
         let steps_before = self.work.tail_steps;
         while let Some(pace) = self.next_pace(need) {
-            if !self.tail_step(pace) {
+            if !self.room_step(need, pace) {
                 break;
             }
         }
@@ -79,10 +82,10 @@ impl Shard {
         Err(SetError::NoSpace)
     }
 
-    /// How the cursor goes on for a write of `need`; `None` when it has done enough.
+    /// How to go on for a write of `need`; `None` when enough has been done.
     fn next_pace(&self, need: &Need) -> Option<Pace> {
         let fits = self.fits(need);
-        if fits && self.level(need, self.spare_wanted()) >= 0 && self.ceiling.is_none() {
+        if fits && self.level(need, SPARE_SEGMENTS) >= 0 && self.ceiling.is_none() {
             return None;
         }
         let (steps_max, copy_bytes_max) = self.budget(need);
@@ -90,53 +93,43 @@ impl Shard {
         if steps < steps_max && self.work.bytes_copied < copy_bytes_max {
             return Some(Pace::Fair);
         }
-        let evicts = self.eviction != Eviction::None;
         let in_debt = self.level(need, 1) < 0 && steps < steps_max + FORCED_STEPS;
-        (evicts && (!fits || in_debt)).then_some(Pace::Forced)
+        (self.policy.is_some() && (!fits || in_debt)).then_some(Pace::Forced)
     }
 
-    /// Whether the limits have room for a write of `need` right now (R2), with R1 kept.
+    /// Whether the limits have room for a write of `need` right now (R2), with a segment left for
+    /// the cleaner.
     pub(super) fn fits(&self, need: &Need) -> bool {
         let log = &self.log;
-        let ceiling = self.ceiling.unwrap_or(Ceiling { segments: 0, data_bytes: 0 });
-        if let Some(data_bytes_max) = self.limits.data_bytes
-            && log.data_bytes() + self.bytes_of(need) as u64
-                > data_bytes_max.max(ceiling.data_bytes)
+        let ceiling = self.ceiling.unwrap_or(Ceiling { segments: 0, cost: 0 });
+        if let Some(data_max) = self.limits.data
+            && log.cost() + need.cost > data_max.max(ceiling.cost)
         {
             return false;
         }
         let allowed = self.segments_allowed(LINES_PER_INSERT_MAX).max(ceiling.segments);
-        let head_left = log.head_left_bytes();
-        let opened =
-            log.page_segments_missing(need.pages) + usize::from(head_left < need.log_bytes);
-        let in_use = log.segments_in_use() + opened;
-        match opened {
-            0 if in_use == allowed => head_left - need.log_bytes >= log.tail_live_bytes(),
-            _ => in_use < allowed,
-        }
+        let opened = log.page_segments_missing(need.pages)
+            + usize::from(log.head_left_bytes(need.queue) < need.log_bytes);
+        opened == 0 || log.segments_in_use() + opened < allowed
     }
 
-    /// How far the cursor is ahead of a write of `need` that leaves `spare` free segments, in
-    /// bytes; negative when it is behind.
+    /// How far the cursors are ahead of a write of `need` that leaves `spare` free segments, in
+    /// bytes; negative when they are behind.
     pub(super) fn level(&self, need: &Need, spare: usize) -> i64 {
         let log = &self.log;
         let allowed = self.segments_allowed(LINES_PER_INSERT_MAX);
         let opened = log.segments_in_use() + spare + log.page_segments_missing(need.pages);
         let spare_bytes = (allowed as i64 - opened as i64) * log.segment_bytes() as i64;
-        spare_bytes + log.head_left_bytes() as i64 - (log.tail_left_bytes() + need.log_bytes) as i64
-    }
-
-    /// Free segments that the cursor keeps ahead of the writer: the one that copying needs, and
-    /// in a large shard one or two that writes may draw on.
-    pub(super) fn spare_wanted(&self) -> usize {
-        let allowed = self.segments_allowed(LINES_PER_INSERT_MAX);
-        1 + (allowed / SEGMENTS_PER_SPARE).min(SPARE_SEGMENTS_MAX - 1)
+        let queues = Queue::ALL.into_iter();
+        let ends = queues
+            .map(|queue| log.head_left_bytes(queue) as i64 - log.tail_left_bytes(queue) as i64);
+        spare_bytes + ends.sum::<i64>() - need.log_bytes as i64
     }
 
     /// Segments that the total limit allows beside the table and `lines` more lines.
     pub(super) fn segments_allowed(&self, lines: usize) -> usize {
-        let table_bytes = (self.table.lines() + lines) * LINE_BYTES;
-        let bytes = self.limits.total_bytes.saturating_sub(table_bytes);
+        let side_bytes = (self.table.lines() + lines) * LINE_BYTES + self.policy_bytes();
+        let bytes = self.limits.total_bytes.saturating_sub(side_bytes);
         (bytes / self.log.segment_bytes()).min(self.log.segments_max())
     }
 
@@ -146,72 +139,124 @@ impl Shard {
         dead_bytes * COMPACT_ONE_DEAD_IN > self.log.live_bytes() + dead_bytes
     }
 
-    /// One step of the tail cursor: over an item, or over the end of a segment. `false` when
-    /// there is nothing at the tail, or nothing that may go or be copied.
-    pub(super) fn tail_step(&mut self, pace: Pace) -> bool {
+    /// One step towards room for `need`. `false` when nothing is left that may go.
+    pub(super) fn room_step(&mut self, need: &Need, pace: Pace) -> bool {
         self.work.tail_steps += 1;
-        let (offset, header) = match self.log.tail() {
-            Tail::Empty => return false,
-            Tail::SegmentFreed => {
-                self.ahead.clear();
-                return true;
-            }
-            Tail::Item(offset, header) => (offset, header),
+        let may_clean = match self.policy {
+            Some(_) => pace == Pace::Fair && self.garbage_is_much(),
+            None => self.log.dead_bytes() > 0,
         };
-        let ahead = self.ahead.take(offset);
-        if header.dead {
-            self.log.pass_dead(&header);
+        let full = self.level(need, SPARE_SEGMENTS) < 0;
+        if may_clean && full && self.clean_step() {
             return true;
         }
-        let hash = match ahead {
-            Some(hash) => hash,
-            None => self.hash(self.log.key(offset, &header)),
+        let demand = Demand {
+            capacity: self.capacity(),
+            need: need.cost,
+            full: full || !self.fits(need),
+            forced: pace == Pace::Forced,
         };
+        self.shift_window(&demand) || self.policy_step(demand)
+    }
+
+    /// What items may cost together: the limit, or what the memory holds as things are.
+    pub(super) fn capacity(&self) -> u64 {
+        let cost = self.log.cost();
+        match self.limits.data {
+            Some(data_max) => data_max,
+            None => cost + self.level(&Need::default(), SPARE_SEGMENTS).max(0) as u64,
+        }
+    }
+
+    /// Moves the window's oldest segment to probation, if the window is above its share by that
+    /// much.
+    fn shift_window(&mut self, demand: &Demand) -> bool {
+        let Some(policy) = &self.policy else { return false };
+        let excess = policy.window_excess(self.log.queue_cost(Queue::Window), demand);
+        if excess == 0 || !self.log.relabel_tail(Queue::Window, Queue::Probation, excess) {
+            return false;
+        }
+        self.ahead[Queue::Window as usize].clear();
+        true
+    }
+
+    /// Passes what is dead at the tails, and lets the policy move or evict one item.
+    fn policy_step(&mut self, demand: Demand) -> bool {
+        let segments_max =
+            self.segments_allowed(0).max(self.ceiling.map_or(0, |ceiling| ceiling.segments));
+        let steps_before = self.work.tail_steps;
+        let (policy, mut tails) = self.tails(segments_max);
+        let settled = Queue::ALL.map(|queue| tails.settle(queue));
+        let step = match policy {
+            _ if settled.contains(&false) => Step::Moved,
+            Some(policy) => policy.step(&mut tails, demand),
+            None => Step::Idle,
+        };
+        step != Step::Idle || self.work.tail_steps > steps_before
+    }
+
+    /// One step of the cleaner. `false` when there is nothing worth cleaning, or no room for it.
+    pub(super) fn clean_step(&mut self) -> bool {
+        for queue in Queue::ALL {
+            if self.log.cleans_tail(queue) {
+                self.ahead[queue as usize].clear();
+            }
+        }
+        let (offset, header) = match self.log.clean() {
+            Cleaning::Nothing => return false,
+            Cleaning::Moved => return true,
+            Cleaning::Item(offset, header) => (offset, header),
+        };
+        if header.dead {
+            self.log.pass_dead(offset, &header);
+            return true;
+        }
+        let hash = self.hash(self.log.key(offset, &header));
         let probe = self.table.find(hash, |candidate| candidate == offset);
         self.work.lines_read += u64::from(probe.lines);
         let slot = probe.found.expect("an item ahead of the cursor has a slot (S1)");
         let state = self.log.state(offset, &header, self.now_ms);
-        if state == State::Live {
-            if pace == Pace::Fair && self.keeps(slot) && self.can_copy(&header) {
-                self.copy_to_head(slot, &header);
-                return true;
-            }
-            if self.eviction == Eviction::None {
-                return false;
-            }
-            let pages = header.pages(self.log.page_bytes());
-            let need = Need { log_bytes: self.log.item_bytes(&header), pages };
-            self.counters.evictions += 1;
-            self.counters.evicted_bytes += self.bytes_of(&need) as u64;
+        if state != State::Live {
+            self.drop_slot(hash, slot, offset, &header, state);
+            self.log.pass_dead(offset, &header);
+            return true;
         }
-        self.drop_slot(hash, slot, offset, &header, state);
-        self.log.pass_dead(&header);
+        let may_open = self.log.segments_in_use() < self.segments_allowed(0);
+        let Some(target) = self.log.clean_copy(offset, &header, self.now_ms, may_open) else {
+            return false;
+        };
+        self.table.relocate(slot, target);
+        let copied_bytes = self.log.item_bytes(&header) as u64;
+        self.counters.items_moved += 1;
+        self.counters.bytes_moved += copied_bytes;
+        self.work.items_moved += 1;
+        self.work.bytes_copied += copied_bytes;
         true
     }
 
-    /// Asks for the table lines of the next items at the tail, so that the next steps find them in
-    /// the cache.
+    /// Asks for the table lines of the next items at the tails, so that the next steps find them
+    /// in the cache.
     pub(super) fn look_ahead(&mut self) {
-        while !self.ahead.is_full() {
-            let from = self.ahead.next_offset().unwrap_or_else(|| self.log.cursor());
-            let Some(header) = self.log.tail_header(from) else { return };
-            let hash = (!header.dead).then(|| self.hash(self.log.key(from, &header)));
-            if let Some(hash) = hash {
-                self.table.prefetch(hash);
+        for queue in Queue::ALL {
+            while !self.ahead[queue as usize].is_full() {
+                let ahead = &self.ahead[queue as usize];
+                let from = ahead.next_offset().unwrap_or_else(|| self.log.cursor(queue));
+                let Some(header) = self.log.tail_header(queue, from) else { break };
+                let hash = (!header.dead).then(|| self.hash(self.log.key(from, &header)));
+                if let Some(hash) = hash {
+                    self.table.prefetch(hash);
+                }
+                let item_bytes = self.log.item_bytes(&header);
+                self.ahead[queue as usize].push(from, hash, item_bytes);
             }
-            self.ahead.push(from, hash, self.log.item_bytes(&header));
         }
-    }
-
-    fn bytes_of(&self, need: &Need) -> usize {
-        need.log_bytes + need.pages * self.log.page_bytes()
     }
 
     /// Steps, and bytes copied, up to which a write of `need` treats items by their merits.
     fn budget(&self, need: &Need) -> (u64, u64) {
-        let bytes = self.bytes_of(need);
-        let harder = match self.eviction {
-            Eviction::None if self.garbage_is_much() => COMPACT_HARDER,
+        let bytes = need.log_bytes + need.pages * self.log.page_bytes();
+        let harder = match self.policy {
+            None if self.garbage_is_much() => COMPACT_HARDER,
             _ => 1,
         };
         let steps = (TAIL_ITEMS_BASE + bytes / BYTES_PER_TAIL_ITEM) * harder;
@@ -219,34 +264,8 @@ impl Shard {
         (steps as u64, copy_bytes as u64)
     }
 
-    /// Whether a live item at the cursor deserves to be copied.
-    fn keeps(&self, slot: SlotRef) -> bool {
-        self.eviction == Eviction::None
-            || self.table.slot(slot).referenced
-            || self.garbage_is_much()
-    }
-
-    /// Whether a copy of the item finds room (R1).
-    fn can_copy(&self, header: &Header) -> bool {
-        let ceiling = self.ceiling.map_or(0, |ceiling| ceiling.segments);
-        self.log.head_left_bytes() >= self.log.item_bytes(header)
-            || self.log.segments_in_use() < self.segments_allowed(0).max(ceiling)
-    }
-
-    fn copy_to_head(&mut self, slot: SlotRef, header: &Header) {
-        let item_bytes = self.log.item_bytes(header);
-        let opened = self.log.open_head(item_bytes, self.now_ms);
-        debug_assert!(opened.is_some(), "can_copy saw a free segment");
-        let offset = self.log.pass_by_copy(header);
-        self.table.relocate(slot, offset);
-        self.table.set_referenced(slot, false);
-        let mut copied_bytes = item_bytes;
-        if header.paged && self.log.pages_are_sparse() {
-            copied_bytes += self.log.gather_pages(offset, header, GATHER_BYTES_MAX);
-        }
-        self.counters.items_moved += 1;
-        self.counters.bytes_moved += copied_bytes as u64;
-        self.work.items_moved += 1;
-        self.work.bytes_copied += copied_bytes as u64;
+    /// Bytes of what the policy remembers.
+    fn policy_bytes(&self) -> usize {
+        self.policy.as_ref().map_or(0, |policy| policy.bytes())
     }
 }

@@ -7,7 +7,7 @@ use crate::request::{Condition, Deadline, Deleted, SetError, SetOptions, Stored}
 const TOTAL_BYTES: usize = 1 << 20;
 
 fn config() -> ShardConfig {
-    let limits = Limits { total_bytes: TOTAL_BYTES, data_bytes: None };
+    let limits = Limits { total_bytes: TOTAL_BYTES, data: None };
     ShardConfig { limits, ..ShardConfig::default() }
 }
 
@@ -167,7 +167,7 @@ fn hits_are_counted_and_peeks_are_not() {
 
 #[test]
 fn too_long_and_too_large_are_refused() {
-    let limits = Limits { total_bytes: TOTAL_BYTES, data_bytes: Some(10_000) };
+    let limits = Limits { total_bytes: TOTAL_BYTES, data: Some(10_000) };
     let config = ShardConfig { limits, key_bytes_max: 100, value_bytes_max: 50_000, ..config() };
     let mut shard = Shard::new(&config).unwrap();
     let mut try_set = |key: &[u8], value: &[u8]| {
@@ -179,7 +179,7 @@ fn too_long_and_too_large_are_refused() {
     let too_long = SetError::ValueTooLong { bytes_max: 50_000 };
     assert_eq!(try_set(b"a", &[0; 50_001]), Err(too_long));
     assert_eq!(try_set(b"a", &[0; 10_000]), Err(SetError::TooLarge));
-    assert!(try_set(b"a", &[0; 9_000]).is_err(), "three pages of 8 KiB are more than 10,000 bytes");
+    assert!(try_set(b"a", &[0; 9_900]).is_err(), "ten pages of 1 KiB are more than 10,000 bytes");
     assert!(try_set(b"a", &[0; 8_000]).is_ok());
     let mut large =
         Shard::new(&ShardConfig { value_bytes_max: 1 << 30, ..self::config() }).unwrap();
@@ -215,15 +215,15 @@ fn a_flush_is_complete_at_once_and_memory_comes_back() {
     let stats = shard.stats();
     assert_eq!((stats.items, stats.table_slots, stats.page_bytes), (1, 1, 0));
     assert_eq!(stats.table_bytes, 64);
-    assert_eq!(stats.log_bytes, 32 << 10, "one segment");
+    assert_eq!(stats.log_bytes, 4 << 10, "one segment");
 }
 
 #[test]
 fn limits_are_checked() {
     let mut shard = shard();
-    let small = Limits { total_bytes: 1_000, data_bytes: None };
+    let small = Limits { total_bytes: 1_000, data: None };
     assert!(matches!(shard.set_limits(small), Err(EngineError::LimitTooSmall { .. })));
-    let large = Limits { total_bytes: TOTAL_BYTES + 1, data_bytes: None };
+    let large = Limits { total_bytes: TOTAL_BYTES + 1, data: None };
     assert!(matches!(shard.set_limits(large), Err(EngineError::LimitTooLarge { .. })));
     assert_eq!(shard.limits(), config().limits);
 }
@@ -240,7 +240,7 @@ fn a_lowered_limit_stops_writes_where_nothing_may_be_evicted() {
     while try_set(&mut shard, stored).is_ok() {
         stored += 1;
     }
-    let low = Limits { total_bytes: TOTAL_BYTES / 2, data_bytes: None };
+    let low = Limits { total_bytes: TOTAL_BYTES / 2, data: None };
     shard.set_limits(low).unwrap();
     // What is left of the head segment may still be filled.
     let before = stored;

@@ -2,11 +2,12 @@
 
 use super::room::{Need, Pace};
 use super::{Ceiling, Shard};
-use crate::bounds::{LINE_BYTES, PREFETCH_BYTES_MAX, WRITES_PER_SURVEY};
-use crate::config::{EngineError, Eviction, Limits, check_limits};
+use crate::bounds::{LINE_BYTES, PREFETCH_BYTES_MAX, SPARE_SEGMENTS, WRITES_PER_SURVEY};
+use crate::config::{EngineError, Limits, check_limits};
 use crate::hash::KeyHash;
 use crate::item::HEADER_BYTES_MAX;
 use crate::log::{Log, State};
+use crate::policy::Queue;
 use crate::stats::Counters;
 use crate::table::Items;
 
@@ -22,15 +23,18 @@ impl Shard {
     }
 
     /// Does background work for the time being: takes back flushed memory, shrinks to a lowered
-    /// limit, restores the spare segments that writes drew on, shrinks the table. Examines at most
+    /// limit, restores the spare segments that writes drew on, shrinks the table. Examines about
     /// `budget_items` items and buckets, and returns how many it did; 0 when nothing is left to do.
     pub fn maintain(&mut self, now_ms: u64, budget_items: usize) -> usize {
         self.begin(now_ms);
-        let mut done = 0;
-        while done < budget_items && self.tail_work_is_due() && self.tail_step(Pace::Fair) {
-            done += 1;
+        let need = Need::default();
+        while self.work.tail_steps < budget_items as u64
+            && self.tail_work_is_due()
+            && self.room_step(&need, Pace::Fair)
+        {
             self.look_ahead();
         }
+        let mut done = (self.work.tail_steps as usize).min(budget_items);
         while done < budget_items && self.table.merge_due() && self.table.merge() {
             self.counters.merges += 1;
             self.work.resizes += 1;
@@ -94,24 +98,24 @@ impl Shard {
     /// Notes what a shard above its limits holds now, or that it is within them.
     pub(super) fn lower_ceiling(&mut self) {
         let segments = (self.log.segments_in_use() + 1).min(self.log.segments_max());
-        let ceiling = Ceiling { segments, data_bytes: self.log.data_bytes() };
+        let ceiling = Ceiling { segments, cost: self.log.cost() };
         self.ceiling = self.is_above_limits().then_some(ceiling);
     }
 
     /// Whether the shard holds more than its limits, which were lowered then.
     fn is_above_limits(&self) -> bool {
         self.log.segments_in_use() > self.segments_allowed(0)
-            || self.log.data_bytes() > self.limits.data_bytes.unwrap_or(u64::MAX)
+            || self.log.cost() > self.limits.data.unwrap_or(u64::MAX)
     }
 
-    /// Whether the tail cursor has work that ends: flushed items, a lowered limit, spare segments.
+    /// Whether there is work that ends: flushed items, a lowered limit, spare segments.
     fn tail_work_is_due(&self) -> bool {
-        if self.log.tail_is_flushed() {
+        if Queue::ALL.into_iter().any(|queue| self.log.tail_is_flushed(queue)) {
             return true;
         }
         // Copying all that lives brings nothing back where there is no garbage.
-        (self.eviction != Eviction::None || self.garbage_is_much())
-            && (self.is_above_limits() || self.level(&Need::default(), self.spare_wanted()) < 0)
+        (self.policy.is_some() || self.garbage_is_much())
+            && (self.is_above_limits() || self.level(&Need::default(), SPARE_SEGMENTS) < 0)
     }
 }
 

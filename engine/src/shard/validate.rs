@@ -60,8 +60,8 @@ impl Shard {
         if total_bytes > self.limits.total_bytes {
             return Err(format!("{total_bytes} bytes exceed {:?}", self.limits));
         }
-        if self.limits.data_bytes.is_some_and(|bytes_max| self.log.data_bytes() > bytes_max) {
-            return Err(format!("{} data bytes exceed {:?}", self.log.data_bytes(), self.limits));
+        if self.limits.data.is_some_and(|data_max| self.log.cost() > data_max) {
+            return Err(format!("items that cost {} exceed {:?}", self.log.cost(), self.limits));
         }
         Ok(())
     }

@@ -5,10 +5,10 @@
 
 use super::{Found, Shard};
 use crate::bounds::{INLINE_VALUE_BYTES_MAX, ITEM_SHARE};
-use crate::config::Eviction;
 use crate::hash::KeyHash;
 use crate::item::{self, DEADLINE_MS_MAX, Header, StoredDeadline, Version};
 use crate::log::State;
+use crate::policy::Queue;
 use crate::request::{Deadline, Deleted, SetError, SetOptions, Stored};
 use crate::shard::room::Need;
 
@@ -113,19 +113,21 @@ impl Shard {
             return Ok(Some(version));
         }
         let widest = Header { deadline: StoredDeadline::Absolute(0), ..found.header };
-        let need = Need { log_bytes: self.log.item_bytes(&widest), pages: 0 };
+        let queue = self.log.queue_of(found.offset);
+        let cost = self.log.cost_of(&widest) - self.log.cost_of(&found.header);
+        let need = Need { queue, log_bytes: self.log.item_bytes(&widest), pages: 0, cost };
         if need.log_bytes > self.log.segment_bytes() {
             return Err(SetError::TooLarge);
         }
         self.make_room(&need)?;
         // Making room may have moved the item, or evicted it.
         let Some(found) = self.find_live(hash, key) else { return Ok(None) };
-        let base_ms = self.log.open_head(need.log_bytes, self.now_ms);
+        let base_ms = self.log.open_head(queue, need.log_bytes, self.now_ms);
         let base_ms = base_ms.ok_or(SetError::NoSpace)?;
         let deadline = StoredDeadline::shortest(deadline_ms, base_ms);
         let header = Header { deadline, ..found.header };
         let item_bytes = self.log.item_bytes(&header);
-        let offset = self.log.append(item_bytes);
+        let offset = self.log.append(queue, item_bytes, self.log.cost_of(&header));
         header.encode(self.log.at_mut(offset, item_bytes));
         self.log.copy_body(found.offset, &found.header, offset, &header);
         self.log.retire(found.offset, &found.header, State::Live);
@@ -208,8 +210,9 @@ impl Shard {
 
     /// Appends `new` at the head, and lets its slot replace that of `old`.
     fn place(&mut self, new: &NewItem<'_>, old: Option<Found>) -> Result<(), SetError> {
-        let need = self.need_of(new)?;
-        if let Some(old) = old.filter(|old| old.header.paged && self.eviction != Eviction::None) {
+        let queue = old.map_or(Queue::Window, |old| self.log.queue_of(old.offset));
+        let need = self.need_of(new, queue)?;
+        if let Some(old) = old.filter(|old| old.header.paged && self.policy.is_some()) {
             // Its pages are room for the new value; otherwise they would push others out.
             self.drop_item(new.hash, &old, State::Live);
         }
@@ -219,12 +222,12 @@ impl Shard {
         if !self.log.open_pages(need.pages, self.now_ms) {
             return Err(SetError::NoSpace);
         }
-        let base_ms = self.log.open_head(need.log_bytes, self.now_ms);
+        let base_ms = self.log.open_head(queue, need.log_bytes, self.now_ms);
         let base_ms = base_ms.ok_or(SetError::NoSpace)?;
         let deadline = StoredDeadline::shortest(new.deadline_ms, base_ms);
         let header = Header { deadline, ..new.header };
         let item_bytes = self.log.item_bytes(&header);
-        let offset = self.log.append(item_bytes);
+        let offset = self.log.append(queue, item_bytes, self.log.cost_of(&header));
         let item = self.log.at_mut(offset, item_bytes);
         let key_at = header.encode(item);
         let value_at = key_at + new.key.len();
@@ -245,8 +248,8 @@ impl Shard {
         }
     }
 
-    /// What `new` takes at most, or that it is too large for this shard.
-    fn need_of(&self, new: &NewItem<'_>) -> Result<Need, SetError> {
+    /// What `new` takes at most in `queue`, or that it is too large for this shard.
+    fn need_of(&self, new: &NewItem<'_>, queue: Queue) -> Result<Need, SetError> {
         let page_bytes = self.log.page_bytes();
         let deadline = match new.deadline_ms {
             None => StoredDeadline::None,
@@ -254,22 +257,23 @@ impl Shard {
         };
         let widest = Header { deadline, ..new.header };
         let pages = widest.pages(page_bytes);
-        let need = Need { log_bytes: widest.item_bytes(page_bytes), pages };
+        let cost = self.log.cost_of(&widest);
+        let need = Need { queue, log_bytes: widest.item_bytes(page_bytes), pages, cost };
         let bytes = need.log_bytes + pages * page_bytes;
         let bytes_max = self.limits.total_bytes / ITEM_SHARE;
         let too_large = need.log_bytes > self.log.segment_bytes()
             || bytes > bytes_max
-            || self.limits.data_bytes.is_some_and(|bytes_max| bytes as u64 > bytes_max);
+            || self.limits.data.is_some_and(|data_max| cost > data_max);
         if too_large { Err(SetError::TooLarge) } else { Ok(need) }
     }
 
     /// Gives a new item its slot. A full chain without a free overflow line evicts another item
     /// of the chain, or refuses the new one where nothing may be evicted.
     fn add_slot(&mut self, hash: KeyHash, offset: u64, header: &Header) -> Result<(), SetError> {
-        if self.table.insert(hash, offset).is_ok() {
+        if self.table.insert(hash, offset, 0).is_ok() {
             return Ok(());
         }
-        let victim = self.table.any_of(hash).filter(|_| self.eviction != Eviction::None);
+        let victim = self.table.any_of(hash).filter(|_| self.policy.is_some());
         let Some(slot) = victim else {
             self.log.bury(offset, header, State::Live);
             self.counters.no_space += 1;
@@ -280,7 +284,7 @@ impl Shard {
         let state = self.log.state(victim_offset, &victim_header, self.now_ms);
         self.drop_slot(hash, slot, victim_offset, &victim_header, state);
         self.counters.chain_evictions += 1;
-        let inserted = self.table.insert(hash, offset);
+        let inserted = self.table.insert(hash, offset, 0);
         debug_assert!(inserted.is_ok(), "the removal left a free slot in the chain");
         Ok(())
     }

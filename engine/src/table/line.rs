@@ -4,7 +4,8 @@
 //! byte  0        40      44           54           64
 //!       | low x10 | meta | tag x10     | high x10   |
 //!       |  u32    | u32  | u8          | u8         |
-//! meta: bits 0-9 CLOCK bit of each slot, bits 10-31 index of the overflow line (0 = none)
+//! meta: bits 0-9 CLOCK bit of each slot, bit 10 the age of the frequencies, bits 11-31 index of
+//!       the overflow line (0 = none)
 //! high: bits 0-3 the offset's bits 32-35, bits 4-7 frequency
 //! ```
 //!
@@ -12,12 +13,18 @@
 //! too.
 //!
 //! All ten tags are compared at once. A zeroed line is an empty one.
+//!
+//! Frequencies are halved when an epoch of the eviction policy ends. The age bit is the parity of
+//! the epoch for which they hold: a line of the other parity has been counted up to the end of the
+//! epoch before, and is halved when it is next written to (`renew`). A sweep renews every line
+//! once an epoch, so that one bit tells the epochs apart.
 
 use crate::bounds::{FREQUENCY_MAX, LINE_BYTES, OFFSET_BITS, SLOTS_PER_LINE};
 use crate::intrinsics::equal_bytes;
 
 const CLOCK_MASK: u32 = (1 << SLOTS_PER_LINE) - 1;
-const OVERFLOW_SHIFT: u32 = SLOTS_PER_LINE as u32;
+const AGE_MASK: u32 = 1 << SLOTS_PER_LINE;
+const OVERFLOW_SHIFT: u32 = SLOTS_PER_LINE as u32 + 1;
 const HIGH_OFFSET_MASK: u8 = 0x0f;
 const FREQUENCY_SHIFT: u32 = 4;
 
@@ -70,7 +77,7 @@ impl Line {
 
     /// Whether no slot is in use and no overflow line follows.
     pub(crate) fn is_empty(&self) -> bool {
-        self.used() == 0 && self.meta == 0
+        self.used() == 0 && self.meta & !AGE_MASK == 0
     }
 
     /// The lowest empty slot.
@@ -140,6 +147,23 @@ impl Line {
         frequency
     }
 
+    /// Whether the frequencies are those of the epoch of this parity.
+    #[inline(always)]
+    pub(crate) fn is_of(&self, epoch: bool) -> bool {
+        (self.meta & AGE_MASK != 0) == epoch
+    }
+
+    /// Brings the frequencies to the epoch of this parity: halves them if they are of the other.
+    pub(crate) fn renew(&mut self, epoch: bool) {
+        if self.is_of(epoch) {
+            return;
+        }
+        self.meta ^= AGE_MASK;
+        for high in &mut self.marks[SLOTS_PER_LINE..] {
+            *high = *high & HIGH_OFFSET_MASK | *high >> 1 & (FREQUENCY_MAX >> 1 << FREQUENCY_SHIFT);
+        }
+    }
+
     /// Sets or clears the CLOCK bit of slot `index`.
     pub(crate) fn set_referenced(&mut self, index: usize, referenced: bool) {
         self.meta = self.meta & !(1 << index) | u32::from(referenced) << index;
@@ -154,7 +178,7 @@ impl Line {
     /// Links the overflow line `index`, 0 for none.
     pub(crate) fn set_overflow(&mut self, index: u32) {
         debug_assert!(index >> crate::bounds::OVERFLOW_INDEX_BITS == 0);
-        self.meta = self.meta & CLOCK_MASK | index << OVERFLOW_SHIFT;
+        self.meta = self.meta & (CLOCK_MASK | AGE_MASK) | index << OVERFLOW_SHIFT;
     }
 
     /// The first sixteen of `marks`: the ten tags, and six bytes that the mask drops.
@@ -188,7 +212,7 @@ mod tests {
                 },
             );
         }
-        line.set_overflow((1 << 22) - 1);
+        line.set_overflow((1 << 21) - 1);
         for index in 0..SLOTS_PER_LINE {
             let slot = line.slot(index);
             assert_eq!(slot.tag, 255 - index as u8);
@@ -196,7 +220,7 @@ mod tests {
             assert_eq!(slot.frequency, index as u8);
             assert_eq!(slot.referenced, index % 3 == 0);
         }
-        assert_eq!(line.overflow(), (1 << 22) - 1);
+        assert_eq!(line.overflow(), (1 << 21) - 1);
         line.set_offset(4, 5);
         assert_eq!(line.slot(4), Slot { tag: 251, offset: 5, frequency: 4, referenced: false });
         for index in 0..SLOTS_PER_LINE {
@@ -218,5 +242,26 @@ mod tests {
             assert!(line.slot(9).referenced);
             assert_eq!(line.slot(9).offset, 1 << 35);
         }
+    }
+
+    #[test]
+    fn frequencies_are_halved_once_an_epoch() {
+        let mut line = Line::EMPTY;
+        for (index, frequency) in [0, 1, 2, 7, 8, 15].into_iter().enumerate() {
+            let offset = (1 << OFFSET_BITS) - 1;
+            line.put(index, Slot { tag: 9, offset, frequency, referenced: true });
+        }
+        line.set_overflow(5);
+        for _ in 0..2 {
+            line.renew(true);
+        }
+        assert!(line.is_of(true) && !line.is_of(false));
+        let frequencies: Vec<u8> = (0..6).map(|index| line.slot(index).frequency).collect();
+        assert_eq!(frequencies, [0, 0, 1, 3, 4, 7]);
+        assert!((0..6).all(|index| line.slot(index).referenced));
+        assert!((0..6).all(|index| line.slot(index).offset == (1 << OFFSET_BITS) - 1));
+        assert_eq!(line.overflow(), 5);
+        line.renew(false);
+        assert_eq!(line.slot(5).frequency, 3);
     }
 }

@@ -94,6 +94,10 @@ pub(crate) struct Table {
     overflow_fresh: u32,
     overflow_used: usize,
     slots_used: u64,
+    /// Parity of the epoch that frequencies are halved for.
+    epoch: bool,
+    /// Lines that this epoch's sweep has renewed: primary ones, then overflow ones.
+    renewed: usize,
     /// Slots of the chain that is being split; empty between calls.
     scratch: Vec<Slot>,
 }
@@ -121,6 +125,8 @@ impl Table {
             overflow_fresh: 1,
             overflow_used: 0,
             slots_used: 0,
+            epoch: false,
+            renewed: 0,
             scratch: Vec::with_capacity(SCRATCH_SLOTS),
         })
     }
@@ -198,7 +204,10 @@ impl Table {
 
     /// All of a slot.
     pub(crate) fn slot(&self, at: SlotRef) -> Slot {
-        self.line(at.line).slot(at.index)
+        let line = self.line(at.line);
+        let mut slot = line.slot(at.index);
+        slot.frequency >>= u8::from(!line.is_of(self.epoch));
+        slot
     }
 
     /// The item's offset.
@@ -210,7 +219,36 @@ impl Table {
     /// Counts a use: CLOCK bit and frequency. Returns the frequency before.
     #[inline(always)]
     pub(crate) fn mark_used(&mut self, at: SlotRef) -> u8 {
-        self.line_mut(at.line).mark_used(at.index)
+        let epoch = self.epoch;
+        let line = self.line_mut(at.line);
+        if !line.is_of(epoch) {
+            line.renew(epoch);
+        }
+        line.mark_used(at.index)
+    }
+
+    /// Ends an epoch: all frequencies are halved. Whoever comes to a line first does it, or
+    /// `renew_some`, which must have renewed every line (`lines_to_renew` is 0) before.
+    pub(crate) fn end_epoch(&mut self) {
+        self.epoch = !self.epoch;
+        self.renewed = 0;
+    }
+
+    /// Lines that this epoch's sweep has still to renew.
+    pub(crate) fn lines_to_renew(&self) -> usize {
+        (self.buckets + self.overflow_fresh as usize).saturating_sub(self.renewed)
+    }
+
+    /// Goes on with this epoch's sweep by `lines` lines.
+    pub(crate) fn renew_some(&mut self, lines: usize) {
+        let epoch = self.epoch;
+        for _ in 0..lines.min(self.lines_to_renew()) {
+            match self.renewed.checked_sub(self.buckets) {
+                None => self.primary[self.renewed].renew(epoch),
+                Some(index) => self.overflow[index].renew(epoch),
+            }
+            self.renewed += 1;
+        }
     }
 
     /// Sets or clears the CLOCK bit.
@@ -223,14 +261,19 @@ impl Table {
         self.line_mut(at.line).set_offset(at.index, offset);
     }
 
-    /// Adds a slot for a new item: neither referenced nor ever hit.
+    /// Adds a slot for a new item: not referenced, used `frequency` times before.
     ///
     /// # Errors
     ///
     /// `ChainFull` when the chain needs an overflow line and none is left. After any removal from
     /// the same chain (`any_of`) the insert succeeds.
-    pub(crate) fn insert(&mut self, hash: KeyHash, offset: u64) -> Result<(), ChainFull> {
-        let slot = Slot { tag: hash.tag(), offset, frequency: 0, referenced: false };
+    pub(crate) fn insert(
+        &mut self,
+        hash: KeyHash,
+        offset: u64,
+        frequency: u8,
+    ) -> Result<(), ChainFull> {
+        let slot = Slot { tag: hash.tag(), offset, frequency, referenced: false };
         self.append(LineId::primary(self.bucket_of(hash)), slot)
     }
 
@@ -245,8 +288,8 @@ impl Table {
         }
         if last != at.line {
             let from = 31 - self.line(last).used().leading_zeros() as usize;
-            let filler = self.line(last).slot(from);
-            self.line_mut(at.line).put(at.index, filler);
+            let filler = self.slot(SlotRef { line: last, index: from });
+            self.put(at.line, at.index, filler);
             self.line_mut(last).clear(from);
         } else {
             self.line_mut(last).clear(at.index);
@@ -352,14 +395,22 @@ impl Table {
             last = next;
         }
         if let Some(index) = self.line(last).first_free() {
-            self.line_mut(last).put(index, slot);
+            self.put(last, index, slot);
         } else {
             let fresh = self.take_overflow().ok_or(ChainFull)?;
-            self.overflow[fresh as usize].put(0, slot);
+            self.put(LineId::overflow(fresh), 0, slot);
             self.line_mut(last).set_overflow(fresh);
         }
         self.slots_used += 1;
         Ok(())
+    }
+
+    /// Fills a slot; its frequency is of this epoch.
+    fn put(&mut self, id: LineId, index: usize, slot: Slot) {
+        let epoch = self.epoch;
+        let line = self.line_mut(id);
+        line.renew(epoch);
+        line.put(index, slot);
     }
 
     fn next(&self, id: LineId) -> Option<LineId> {

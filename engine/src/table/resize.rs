@@ -71,7 +71,8 @@ impl Table {
     fn drain_chain(&mut self, bucket: usize, scratch: &mut Vec<Slot>) {
         let mut id = LineId::primary(bucket);
         loop {
-            let line = std::mem::replace(self.line_mut(id), Line::EMPTY);
+            let mut line = std::mem::replace(self.line_mut(id), Line::EMPTY);
+            line.renew(self.epoch);
             let mut used = line.used();
             self.slots_used -= u64::from(used.count_ones());
             while used != 0 {

@@ -47,7 +47,7 @@ fn the_load_is_the_same_at_every_count_and_chains_stay_short() {
     let mut table = Table::new(1 << 20, 1 << 20, false).unwrap();
     let marks = [100, 1_000, 50_000, 70_000, 90_000, 110_000, 130_000];
     for item in 1..=130_000u64 {
-        table.insert(hash_of(item), item).unwrap();
+        table.insert(hash_of(item), item, 0).unwrap();
         adjust(&mut table);
         if marks.contains(&item) {
             let bytes_per_item = (table.lines() * LINE_BYTES) as f64 / item as f64;
@@ -70,7 +70,7 @@ fn the_load_is_the_same_at_every_count_and_chains_stay_short() {
 fn an_emptied_table_gives_its_lines_back() {
     let mut table = Table::new(1 << 16, 1 << 16, false).unwrap();
     for item in 1..=20_000 {
-        table.insert(hash_of(item), item).unwrap();
+        table.insert(hash_of(item), item, 0).unwrap();
         adjust(&mut table);
     }
     for item in 1..=20_000 {
@@ -88,7 +88,7 @@ fn an_emptied_table_gives_its_lines_back() {
 fn frequency_and_clock_bit_survive_splits_merges_and_moves() {
     let mut table = Table::new(1 << 16, 1 << 16, false).unwrap();
     for item in 1..=40 {
-        table.insert(hash_of(item), item).unwrap();
+        table.insert(hash_of(item), item, 0).unwrap();
     }
     for item in 1..=40 {
         for _ in 0..item % 16 {
@@ -97,7 +97,7 @@ fn frequency_and_clock_bit_survive_splits_merges_and_moves() {
         }
     }
     for item in 41..=5_000 {
-        table.insert(hash_of(item), item).unwrap();
+        table.insert(hash_of(item), item, 0).unwrap();
         adjust(&mut table);
     }
     for item in 41..=5_000 {
@@ -115,7 +115,7 @@ fn frequency_and_clock_bit_survive_splits_merges_and_moves() {
 fn a_split_drops_the_slots_of_dead_items() {
     let mut table = Table::new(16, 16, false).unwrap();
     for item in 1..=8 {
-        table.insert(hash_of(item), item).unwrap();
+        table.insert(hash_of(item), item, 0).unwrap();
     }
     table.split(&mut ByOffset(|offset: u64| offset.is_multiple_of(2).then(|| hash_of(offset))));
     assert_eq!(table.slots(), 4);
@@ -129,16 +129,16 @@ fn a_full_chain_refuses_and_takes_again_after_a_removal() {
     let mut table = Table::new(1, 2, false).unwrap();
     let slots = 3 * SLOTS_PER_LINE as u64;
     for item in 1..=slots {
-        table.insert(hash_of(item), item).unwrap();
+        table.insert(hash_of(item), item, 0).unwrap();
         adjust(&mut table);
     }
-    assert_eq!(table.insert(hash_of(99), 99), Err(ChainFull));
+    assert_eq!(table.insert(hash_of(99), 99, 0), Err(ChainFull));
     let referenced = find(&table, 1).unwrap();
     table.set_referenced(referenced, true);
     let victim = table.any_of(hash_of(99)).unwrap();
     assert!(!table.slot(victim).referenced);
     table.remove(hash_of(99), victim);
-    table.insert(hash_of(99), 99).unwrap();
+    table.insert(hash_of(99), 99, 0).unwrap();
     assert_eq!(table.slots(), slots);
     validate(&table);
 }
@@ -149,7 +149,7 @@ fn scarce_overflow_lines_bring_splits_forward() {
     let mut table = Table::new(1 << 12, 24, false).unwrap();
     let mut refused = 0;
     for item in 1..=4_000 {
-        if table.insert(hash_of(item), item).is_err() {
+        if table.insert(hash_of(item), item, 0).is_err() {
             refused += 1;
         }
         adjust(&mut table);
@@ -180,7 +180,7 @@ fn random_steps_agree_with_a_map() {
         assert_eq!(at.map(|at| table.offset(at)), model.get(&item).copied());
         match (at, random(3)) {
             (None, _) => {
-                table.insert(hash_of(item), item).unwrap();
+                table.insert(hash_of(item), item, 0).unwrap();
                 model.insert(item, item);
             }
             (Some(at), 0) => {

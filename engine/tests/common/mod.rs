@@ -58,7 +58,7 @@ pub(crate) fn value_of(key: u64, write: u64, bytes: usize) -> Vec<u8> {
 pub(crate) fn config(total_bytes: usize) -> ShardConfig {
     ShardConfig {
         hash_seed: 42,
-        limits: Limits { total_bytes, data_bytes: None },
+        limits: Limits { total_bytes, data: None },
         ..ShardConfig::default()
     }
 }

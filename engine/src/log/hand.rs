@@ -1,0 +1,126 @@
+//! The cleaner: takes back the holes that overwrites, deletes and expiry leave in the log.
+//!
+//! A hand goes round the queues from the oldest segment to the youngest. A segment with its share
+//! of the garbage is emptied item by item, in order, to the end of the segment before it, or, when
+//! that is full, of a fresh one between the two. So every item keeps its place in its queue, and a
+//! segment that is being emptied is at each step a valid part of it.
+//!
+//! - H1. The hand's segment is one of a queue and not its head; or there is none.
+//!
+//! Cost: a step examines at most 16 segments or one item. A segment of which one part in `n` is
+//! garbage costs `n - 1` bytes copied for each byte gained.
+
+use super::segment::Kind;
+use super::{Log, NO_SEGMENT, Queue};
+use crate::bounds::HAND_LOOKS;
+use crate::item::Header;
+
+/// What the cleaner stands at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Cleaning {
+    /// No segment is worth it.
+    Nothing,
+    /// It went on to another segment, or freed one.
+    Moved,
+    /// An item, at this offset.
+    Item(u64, Header),
+}
+
+impl Log {
+    /// What the hand stands at. Frees a segment that it has emptied, and goes on.
+    pub(crate) fn clean(&mut self) -> Cleaning {
+        let Some(segment) = self.segments.get(self.hand as usize) else {
+            return self.move_hand();
+        };
+        if segment.left_bytes() > 0 {
+            let offset = self.start_of(self.hand) + u64::from(segment.passed_bytes);
+            return Cleaning::Item(offset, self.header(offset));
+        }
+        self.unlink(self.hand);
+        Cleaning::Moved
+    }
+
+    /// Copies the live item at the hand behind its predecessor, and returns its new offset. `None`
+    /// when that needs a free segment and there is none (`may_open`, or in the reservation).
+    pub(crate) fn clean_copy(
+        &mut self,
+        offset: u64,
+        header: &Header,
+        now_ms: u64,
+        may_open: bool,
+    ) -> Option<u64> {
+        let before = self.segments[self.hand as usize].previous;
+        let item_bytes = self.item_bytes(header);
+        let has_room = self.segments.get(before as usize).is_some_and(|target| {
+            target.epoch == self.epoch
+                && self.segment_bytes() - target.fill_bytes as usize >= item_bytes
+                && self.can_date(before, offset, header)
+        });
+        if has_room {
+            return Some(self.pass_into(offset, header, before));
+        }
+        if !may_open {
+            return None;
+        }
+        let kind = self.segments[self.hand as usize].kind;
+        let fresh = self.open_segment(kind, now_ms)?;
+        self.link_before(fresh, self.hand);
+        Some(self.pass_into(offset, header, fresh))
+    }
+
+    /// Whether the hand is at the tail segment of `queue`.
+    pub(crate) fn cleans_tail(&self, queue: Queue) -> bool {
+        self.hand != NO_SEGMENT && self.hand == self.chain(queue).tail
+    }
+
+    /// Moves the hand off a segment that is about to go.
+    pub(super) fn leave_hand(&mut self, index: u32) {
+        if self.hand == index {
+            self.hand = NO_SEGMENT;
+            self.resume = self.segments[index as usize].next;
+        }
+    }
+
+    /// Looks for the next segment worth cleaning.
+    fn move_hand(&mut self) -> Cleaning {
+        let mut index = self.resume;
+        for _ in 0..HAND_LOOKS {
+            index = match self.segments.get(index as usize) {
+                Some(segment) if matches!(segment.kind, Kind::Log(_)) => index,
+                _ => self.next_tail(),
+            };
+            let Some(segment) = self.segments.get(index as usize) else {
+                return Cleaning::Nothing;
+            };
+            let next = segment.next;
+            if next != NO_SEGMENT && self.is_dirty(index) {
+                self.hand = index;
+                self.resume = next;
+                return Cleaning::Moved;
+            }
+            index = next;
+        }
+        self.resume = index;
+        Cleaning::Moved
+    }
+
+    /// Whether a segment has at least half its share of the garbage.
+    fn is_dirty(&self, index: u32) -> bool {
+        let segment = &self.segments[index as usize];
+        let live_bytes = if segment.epoch == self.epoch { segment.live_bytes as usize } else { 0 };
+        let dead_bytes = (segment.left_bytes() - live_bytes) as u64;
+        dead_bytes > 0 && dead_bytes * 2 * self.in_use as u64 >= self.dead_bytes
+    }
+
+    /// The tail of the next queue in turn that has one.
+    fn next_tail(&mut self) -> u32 {
+        for _ in Queue::ALL {
+            self.resume_queue = (self.resume_queue + 1) % Queue::ALL.len();
+            let tail = self.chains[self.resume_queue].tail;
+            if tail != NO_SEGMENT {
+                return tail;
+            }
+        }
+        NO_SEGMENT
+    }
+}

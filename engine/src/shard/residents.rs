@@ -1,0 +1,166 @@
+//! The shard's items as the eviction policy sees them: the oldest of each queue of the log.
+
+use super::ahead::Ahead;
+use super::{Found, Shard};
+use crate::bounds::{GATHER_BYTES_MAX, TAIL_LOOKS};
+use crate::hash::KeyHash;
+use crate::item::Header;
+use crate::log::{Log, State, Tail};
+use crate::policy::{Policy, QUEUES, Queue, Resident, Residents};
+use crate::stats::{Counters, Work};
+use crate::table::Table;
+
+/// The parts of a shard that a policy's step works on.
+pub(super) struct Tails<'a> {
+    pub(super) table: &'a mut Table,
+    pub(super) log: &'a mut Log,
+    pub(super) ahead: &'a mut [Ahead; QUEUES],
+    pub(super) counters: &'a mut Counters,
+    pub(super) work: &'a mut Work,
+    pub(super) hash_seed: u64,
+    pub(super) now_ms: u64,
+    /// Segments in use from which on no copy may open another.
+    pub(super) segments_max: usize,
+    /// What was seen at each tail in this step. Slots stay where they are during a step, but for
+    /// those that fill the gap of a removed one: so an eviction forgets all.
+    seen: [Option<(KeyHash, Found)>; QUEUES],
+}
+
+impl Shard {
+    /// The policy, and beside it the parts that it works on.
+    pub(super) fn tails(&mut self, segments_max: usize) -> (Option<&mut Policy>, Tails<'_>) {
+        let tails = Tails {
+            table: &mut self.table,
+            log: &mut self.log,
+            ahead: &mut self.ahead,
+            counters: &mut self.counters,
+            work: &mut self.work,
+            hash_seed: self.hash_seed,
+            now_ms: self.now_ms,
+            segments_max,
+            seen: [None; QUEUES],
+        };
+        (self.policy.as_mut(), tails)
+    }
+}
+
+impl Tails<'_> {
+    /// Passes what is dead, expired or flushed at a queue's tail. Whether a live item is there,
+    /// or nothing; `false` when the bound on steps came first.
+    pub(super) fn settle(&mut self, queue: Queue) -> bool {
+        for _ in 0..TAIL_LOOKS {
+            match self.log.tail(queue) {
+                Tail::Empty => return true,
+                Tail::SegmentFreed => self.ahead[queue as usize].clear(),
+                Tail::Item(offset, header) => {
+                    if !header.dead && self.look(queue, offset, header) {
+                        return true;
+                    }
+                    self.pass_dead(queue, offset, &header);
+                }
+            }
+            self.work.tail_steps += 1;
+        }
+        false
+    }
+
+    /// Finds the slot of the item at a queue's tail. `false` for an item that may not be served
+    /// any more: it has been dropped.
+    fn look(&mut self, queue: Queue, offset: u64, header: Header) -> bool {
+        if self.seen[queue as usize].is_some() {
+            return true;
+        }
+        let hash = match self.ahead[queue as usize].peek(offset) {
+            Some(hash) => hash,
+            None => KeyHash::of(self.log.key(offset, &header), self.hash_seed),
+        };
+        let probe = self.table.find(hash, |candidate| candidate == offset);
+        self.work.lines_read += u64::from(probe.lines);
+        let slot = probe.found.expect("an item ahead of the cursor has a slot (S1)");
+        let found = Found { slot, offset, header, header_bytes: header.header_bytes() };
+        let state = self.log.state(offset, &header, self.now_ms);
+        if state == State::Live {
+            self.seen[queue as usize] = Some((hash, found));
+            return true;
+        }
+        self.counters.expired += u64::from(state == State::Expired);
+        self.drop_slot(hash, &found, state);
+        false
+    }
+
+    fn drop_slot(&mut self, hash: KeyHash, found: &Found, state: State) {
+        self.log.bury(found.offset, &found.header, state);
+        self.table.remove(hash, found.slot);
+        self.seen = [None; QUEUES];
+    }
+
+    fn pass_dead(&mut self, queue: Queue, offset: u64, header: &Header) {
+        self.log.pass_dead(offset, header);
+        self.ahead[queue as usize].passed(offset);
+    }
+
+    /// Whether a copy of the item may be appended to `to`.
+    fn can_copy(&self, header: &Header, to: Queue) -> bool {
+        self.log.head_left_bytes(to) >= self.log.item_bytes(header)
+            || self.log.segments_in_use() < self.segments_max
+    }
+}
+
+impl Residents for Tails<'_> {
+    fn items(&self) -> u64 {
+        self.log.live_items()
+    }
+
+    fn cost(&self, queue: Queue) -> u64 {
+        self.log.queue_cost(queue)
+    }
+
+    fn oldest(&mut self, queue: Queue) -> Option<Resident> {
+        if !self.settle(queue) {
+            return None;
+        }
+        let (hash, found) = self.seen[queue as usize]?;
+        let slot = self.table.slot(found.slot);
+        let cost = self.log.cost_of(&found.header);
+        Some(Resident { hash, cost, frequency: slot.frequency, referenced: slot.referenced })
+    }
+
+    fn advance(&mut self, from: Queue, to: Queue) {
+        if !self.settle(from) {
+            return;
+        }
+        let Some((_, found)) = self.seen[from as usize] else { return };
+        let (offset, header) = (found.offset, found.header);
+        let ready = self.can_copy(&header, to)
+            && self.log.open_head_for(to, offset, &header, self.now_ms).is_some();
+        if !ready {
+            // Space for copies has run out: what should have stayed gives it back.
+            self.evict(from);
+            return;
+        }
+        let target = self.log.pass_by_copy(offset, &header, to);
+        self.ahead[from as usize].passed(offset);
+        self.seen[from as usize] = None;
+        self.table.relocate(found.slot, target);
+        self.table.set_referenced(found.slot, false);
+        let mut copied_bytes = self.log.item_bytes(&header);
+        if header.paged && self.log.pages_are_sparse() {
+            copied_bytes += self.log.gather_pages(target, &header, GATHER_BYTES_MAX);
+        }
+        self.counters.items_moved += 1;
+        self.counters.bytes_moved += copied_bytes as u64;
+        self.work.items_moved += 1;
+        self.work.bytes_copied += copied_bytes as u64;
+    }
+
+    fn evict(&mut self, queue: Queue) {
+        if !self.settle(queue) {
+            return;
+        }
+        let Some((hash, found)) = self.seen[queue as usize] else { return };
+        self.counters.evictions += 1;
+        self.counters.evicted_bytes += self.log.footprint(&found.header);
+        self.drop_slot(hash, &found, State::Live);
+        self.pass_dead(queue, found.offset, &found.header);
+    }
+}
