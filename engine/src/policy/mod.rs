@@ -1,0 +1,132 @@
+//! Which items stay: eviction policies over FIFO queues of items with one CLOCK bit each.
+//!
+//! A policy does not own the items. It sees them through [`Residents`]: three first-in-first-out
+//! queues of which only the oldest item can be seen, moved or evicted. So the same policy drives
+//! the log of a shard, where order is the position in a segment and a move is a copy, and the
+//! small arrays of the duel (`duel`), which run it on a sample of the keys.
+//!
+//! ```text
+//!   insert --> Window --contest--> Probation --used there--> Protected
+//!                |  ^                  |   ^                    |  ^
+//!        evicted <  used: again        |   +---- unused --------+  used: again
+//!                          evicted <---+
+//! ```
+//!
+//! - P1. One call of [`Policy::step`] moves at most one item, or evicts one. The caller decides how
+//!   many steps a write may take, and asks for [`Demand::forced`] ones when it must have room.
+//! - P2. [`Step::Idle`] means that nothing is left to do: the demand fits, and no queue is above
+//!   its share; or nothing is left that could go.
+//! - P3. `forced` steps always evict while there is a resident.
+//!
+//! A policy other than W-TinyLFU keeps all items in `Queue::Window`, where inserts go.
+
+mod ageing;
+mod core;
+mod duel;
+mod ghost;
+mod lines;
+mod random;
+mod shadow;
+mod sketch;
+mod tiny_lfu;
+mod window;
+
+pub(crate) use ghost::GhostLine;
+pub(crate) use sketch::SketchLine;
+pub(crate) use tiny_lfu::{TinyLfu, TinyLfuStats};
+
+use crate::bounds::{
+    GHOST_ITEMS_PER_LINE, SKETCH_ITEMS_PER_LINE, SKETCH_ITEMS_PER_LINE_SMALL, SKETCH_LINES_MIN,
+};
+use crate::hash::KeyHash;
+
+/// The queues of a store. Within a queue items are ordered by when they were appended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Queue {
+    /// Where every new item begins.
+    Window,
+    /// The main part's items that were not used since they came there: it gives the victims.
+    Probation,
+    /// The main part's items that were used in probation.
+    Protected,
+}
+
+/// Queues of a store.
+pub(crate) const QUEUES: usize = 3;
+
+/// An item as a policy sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Resident {
+    /// The hash of its key.
+    pub(crate) hash: KeyHash,
+    /// What it takes of the capacity.
+    pub(crate) cost: u64,
+    /// Its counter of uses, halved for every epoch that has passed ([`Policy::epoch`]); 0 to 15.
+    pub(crate) frequency: u8,
+    /// Its CLOCK bit: used since it was appended to its queue.
+    pub(crate) referenced: bool,
+}
+
+/// The items of a store, as a policy sees them.
+pub(crate) trait Residents {
+    /// Items in all queues.
+    fn items(&self) -> u64;
+
+    /// The sum of the costs of a queue's items.
+    fn cost(&self, queue: Queue) -> u64;
+
+    /// The oldest item of a queue.
+    fn oldest(&mut self, queue: Queue) -> Option<Resident>;
+
+    /// Moves the oldest item of `from`, which has one, to the young end of `to`, and clears its
+    /// CLOCK bit. Both may be the same queue.
+    fn advance(&mut self, from: Queue, to: Queue);
+
+    /// Drops the oldest item of a queue, which has one.
+    fn evict(&mut self, queue: Queue);
+}
+
+/// What a store wants from a step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Demand {
+    /// What the costs of all residents may sum to.
+    pub(crate) capacity: u64,
+    /// The cost of the item that is about to be inserted.
+    pub(crate) need: u64,
+    /// An item must go even though the costs would fit: the store lacks room of another kind.
+    pub(crate) full: bool,
+    /// The store cannot afford to move items: one must go, used or not.
+    pub(crate) forced: bool,
+}
+
+/// What a step did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    /// Nothing, as there was nothing to do (P2).
+    Idle,
+    /// One item was moved.
+    Moved,
+    /// One item was evicted.
+    Evicted,
+}
+
+/// Lines of the structures that remember absent keys.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    sketch_lines_min: usize,
+    sketch_lines_max: usize,
+    ghost_lines_max: usize,
+}
+
+impl Sizes {
+    /// For a cache of at most about `items` items.
+    fn for_items(items: u64) -> Sizes {
+        let lines = |items_per_line: u64| items.div_ceil(items_per_line).max(1) as usize;
+        let sketch_lines_min = SKETCH_LINES_MIN.min(lines(SKETCH_ITEMS_PER_LINE_SMALL));
+        Sizes {
+            sketch_lines_min,
+            sketch_lines_max: lines(SKETCH_ITEMS_PER_LINE).max(sketch_lines_min),
+            ghost_lines_max: lines(GHOST_ITEMS_PER_LINE),
+        }
+    }
+}
