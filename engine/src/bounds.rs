@@ -41,10 +41,10 @@ pub const SEGMENT_BYTES_MAX: usize = 256 << 10;
 /// Segments that the default segment size leaves room for at least.
 pub(crate) const SEGMENTS_WANTED: usize = 512;
 /// Segments that a limit must have room for, whatever the segment size.
-pub(crate) const SEGMENTS_MIN: usize = 12;
-/// Free segments that a shard keeps ahead of its writers: one for each queue's head, and one for
-/// the cleaner.
-pub(crate) const SPARE_SEGMENTS: usize = 4;
+pub(crate) const SEGMENTS_MIN: usize = 16;
+/// Free segments that a shard keeps ahead of its writers: one for each queue's head, the one that
+/// a write opens, one for the cleaner, and one to lend.
+pub(crate) const SPARE_SEGMENTS: usize = 6;
 
 /// The longest key in bytes that the item header can name.
 pub const KEY_BYTES_MAX: usize = u16::MAX as usize;
@@ -72,6 +72,9 @@ pub(crate) const COPY_BYTES_BASE: usize = 16 << 10;
 pub(crate) const COPY_BYTES_PER_BYTE: usize = 16;
 /// Dead items at a queue's tail that one step passes.
 pub(crate) const TAIL_LOOKS: usize = 8;
+/// Room at the end of a segment is garbage when it is more than one part in this many: shorter
+/// room may have been too short for the next item.
+pub(crate) const SLACK_ONE_IN: usize = 3;
 /// Segments that one step of the cleaner looks at.
 pub(crate) const HAND_LOOKS: usize = 16;
 /// Bytes of pages that one tail step copies at most to fuller segments.
@@ -80,9 +83,83 @@ pub(crate) const GATHER_BYTES_MAX: usize = 64 << 10;
 pub(crate) const COMPACT_HARDER: usize = 4;
 /// An item may take one part in this many of the total limit.
 pub(crate) const ITEM_SHARE: usize = 4;
-/// A log with more than one dead byte in this many is compacted: its live items are copied to the
-/// head, referenced or not, in place of being evicted.
+/// A log with more garbage than one byte in this many is cleaned, in place of items being evicted.
 pub(crate) const COMPACT_ONE_DEAD_IN: u64 = 13;
+
+/// Bytes of a shard's limit for each item that the policy is sized for from the start, at some
+/// hundred bytes: one part in forty.
+pub(crate) const BYTES_PER_SIDE_ITEM: usize = 4 << 10;
+/// Items for each line of the frequency sketch: four bytes an item.
+pub(crate) const SKETCH_ITEMS_PER_LINE: u64 = 16;
+/// Lines of the sketch at least, where the cache is not too small for it: 32 KiB. A small cache is
+/// asked for many more keys than it has items.
+pub(crate) const SKETCH_LINES_MIN: usize = 512;
+/// Items that a cache must be able to hold for each line of its least sketch.
+pub(crate) const SKETCH_ITEMS_PER_LINE_SMALL: u64 = 1;
+/// Items for each line of the ghost filter: one byte an item.
+pub(crate) const GHOST_ITEMS_PER_LINE: u64 = 64;
+/// Keys of a ghost generation at least.
+pub(crate) const GHOST_KEYS_PER_GENERATION_MIN: u64 = 8;
+/// Evicted keys between two swept lines of the ghost filter: a generation sweeps all.
+pub(crate) const GHOST_ADDS_PER_SWEEP: u32 = 32;
+
+/// Uses an item after which frequencies are halved, in a cache of 64 items or fewer.
+pub(crate) const AGEING_USES_SMALL: f64 = 30.0;
+/// The same in a cache of 16,384 items or more.
+pub(crate) const AGEING_USES_LARGE: f64 = 10.0;
+/// A sweep should be over when this part of the period's uses was counted.
+pub(crate) const AGEING_SWEEP_SHARE: u64 = 4;
+/// Lines that one call brings up to date at most.
+pub(crate) const AGEING_LINES_PER_CALL: usize = 8;
+
+/// The window's share of the capacity at first.
+pub(crate) const WINDOW_SHARE_START: f64 = 0.01;
+/// The least share that the climber chooses.
+pub(crate) const WINDOW_SHARE_MIN: f64 = 0.02;
+/// The largest share that the climber chooses.
+pub(crate) const WINDOW_SHARE_MAX: f64 = 0.98;
+/// The protected queue's share of the main part.
+pub(crate) const PROTECTED_SHARE: f64 = 0.8;
+/// Requests an item between two moves of the climber.
+pub(crate) const CLIMB_REQUESTS: u64 = 4;
+/// The climber's step, for each e-fold by which one density exceeds the other.
+pub(crate) const CLIMB_GAIN: f64 = 0.03;
+/// The climber's longest step.
+pub(crate) const CLIMB_STEP_MAX: f64 = 0.30;
+/// A cache this many times as large shows the climber one hit in as many.
+pub(crate) const HIT_SAMPLE_ITEMS: u64 = 8192;
+/// Hits for each that the climber sees, at most.
+pub(crate) const HIT_SAMPLE_MAX: u32 = 16;
+
+/// Used items that a queue recycles in a row.
+pub(crate) const RECYCLES_MAX: u8 = 16;
+/// Items that an insert moves at most because the window's share has changed.
+pub(crate) const MOVES_PER_INSERT: u8 = 2;
+/// Inserts between two looks at the number of items; small caches are looked at each time.
+pub(crate) const INSERTS_PER_SURVEY: u64 = 64;
+/// A window item of at least this frequency that loses is admitted by chance.
+pub(crate) const CHANCE_FREQUENCY_MIN: u8 = 6;
+/// How rare that chance is.
+pub(crate) const CHANCE_ONE_IN: u32 = 128;
+
+/// Entries of a shadow cache at most.
+pub(crate) const SHADOW_ENTRIES_MAX: u64 = 8191;
+/// Entries of a shadow cache at least, where that many items fit.
+pub(crate) const SHADOW_ENTRIES_MIN: u64 = 64;
+/// A shadow whose sample has room for less than one part in this many takes a larger sample.
+pub(crate) const SHADOW_ENTRIES_LOW: u64 = 3;
+/// An item counts in a shadow as at most one part in this many of its capacity.
+pub(crate) const SHADOW_COST_SHARE: u64 = 8;
+/// Steps of a shadow's access that treat items by their merits.
+pub(crate) const SHADOW_STEPS_FAIR: u32 = 64;
+/// Steps of a shadow's access at most.
+pub(crate) const SHADOW_STEPS_MAX: u32 = 128;
+/// Sampled requests of a round of the duel at least.
+pub(crate) const DUEL_REQUESTS_MIN: u64 = 64;
+/// What a round of the duel leaves of the hits before it.
+pub(crate) const DUEL_DECAY: f64 = 0.8;
+/// The lead by which the other side takes over, in hits a request.
+pub(crate) const DUEL_LEAD: f64 = 0.002;
 
 const _: () = assert!(OFFSET_BITS > 32 && OFFSET_BITS <= 36, "4 bytes and a nibble");
 const _: () = assert!(OVERFLOW_INDEX_BITS as usize + SLOTS_PER_LINE + 1 == 32, "one word of meta");
@@ -94,3 +171,11 @@ const _: () = assert!(PAGES_PER_SEGMENT_MAX <= 16, "a segment's used pages are a
 const _: () = assert!(INLINE_VALUE_BYTES_MAX + KEY_BYTES_MAX + 64 <= SEGMENT_BYTES_MAX);
 const _: () = assert!(MERGE_ITEMS_PER_LINE < SPLIT_ITEMS_PER_LINE, "hysteresis");
 const _: () = assert!(COPY_BYTES_PER_BYTE as u64 > COMPACT_ONE_DEAD_IN);
+const _: () = assert!(SHADOW_ENTRIES_MAX < u16::MAX as u64, "a shadow's links are 16 bits");
+const _: () = assert!(SHADOW_ENTRIES_MIN <= SHADOW_ENTRIES_MAX);
+const _: () = assert!(SHADOW_ENTRIES_LOW > 2, "a sample of half as many keys is not too small");
+const _: () = assert!(SHADOW_STEPS_FAIR < SHADOW_STEPS_MAX);
+const _: () = assert!(GHOST_ADDS_PER_SWEEP as u64 * 2 <= GHOST_ITEMS_PER_LINE, "G2 of the ghost");
+const _: () =
+    assert!(AGEING_SWEEP_SHARE > 2, "a sweep ends within the epoch, which is half a period");
+const _: () = assert!(HIT_SAMPLE_MAX > 0);

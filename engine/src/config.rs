@@ -34,9 +34,9 @@ pub enum Cost {
 /// What happens when an item needs room and there is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Eviction {
-    /// The oldest item that was not used since the clock's hand last passed it goes (CLOCK).
+    /// W-TinyLFU: a new item stays if it is used more often than the one that it would replace.
     #[default]
-    Clock,
+    TinyLfu,
     /// Nothing goes: the write fails with [`crate::SetError::NoSpace`].
     None,
 }
@@ -68,7 +68,7 @@ pub struct ShardConfig {
 }
 
 impl Default for ShardConfig {
-    /// 64 MiB, CLOCK, ordinary pages, keys up to 65,535 bytes and values up to 8 MiB.
+    /// 64 MiB, W-TinyLFU, ordinary pages, keys up to 65,535 bytes and values up to 8 MiB.
     fn default() -> ShardConfig {
         ShardConfig {
             hash_seed: 0,
@@ -238,14 +238,14 @@ mod tests {
         assert_eq!(with_total(128 << 20).plan().unwrap().segment_bytes, 256 << 10);
         assert_eq!(with_total((128 << 20) - 1).plan().unwrap().segment_bytes, 128 << 10);
         assert_eq!(with_total(2 << 20).plan().unwrap().segment_bytes, 4 << 10);
-        assert_eq!(with_total(64 << 10).plan().unwrap().segment_bytes, 4 << 10);
+        assert_eq!(with_total(66 << 10).plan().unwrap().segment_bytes, 4 << 10);
     }
 
     #[test]
     fn every_mistake_has_its_error() {
         let error = |config: ShardConfig| config.plan().unwrap_err();
         let small = error(with_total(10_000));
-        assert!(matches!(small, EngineError::LimitTooSmall { bytes: 10_000, bytes_min: 49_344 }));
+        assert!(matches!(small, EngineError::LimitTooSmall { bytes: 10_000, bytes_min: 65_728 }));
         assert!(matches!(error(with_total(0)), EngineError::LimitTooSmall { .. }));
         let large = error(with_total(LOG_BYTES_MAX + 1));
         assert!(matches!(large, EngineError::LimitTooLarge { .. }));
@@ -257,6 +257,6 @@ mod tests {
         assert!(matches!(error(keys), EngineError::KeyLimit { .. }));
         let values = ShardConfig { value_bytes_max: 1 << 32, ..ShardConfig::default() };
         assert!(matches!(error(values), EngineError::ValueLimit { .. }));
-        assert!(small.to_string().contains("at least 49344"));
+        assert!(small.to_string().contains("at least 65728"));
     }
 }

@@ -35,8 +35,8 @@ impl KeyHash {
         self.0 as usize & mask
     }
 
-    /// A hash of given bits.
-    #[cfg(test)]
+    /// The hash of given bits, which are a hash's.
+    #[inline(always)]
     pub(crate) fn from_bits(bits: u64) -> KeyHash {
         KeyHash(bits)
     }

@@ -16,6 +16,7 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
+use crate::policy::{GhostLine, SketchLine};
 use crate::table::Line;
 
 /// Huge pages are this large on x86_64 and, with 4 KiB base pages, on aarch64.
@@ -35,6 +36,10 @@ pub(crate) unsafe trait Plain: Copy {}
 unsafe impl Plain for u8 {}
 // SAFETY: a line is `repr(C)` of integers and fills its 64 bytes exactly (asserted beside it).
 unsafe impl Plain for Line {}
+// SAFETY: eight words that fill a line of 64 bytes exactly (asserted beside it).
+unsafe impl Plain for SketchLine {}
+// SAFETY: eight words that fill a line of 64 bytes exactly (asserted beside it).
+unsafe impl Plain for GhostLine {}
 
 /// An owned, zero-initialised range of `T` at a fixed address.
 #[derive(Debug)]

@@ -5,8 +5,9 @@ mod common;
 use common::{Random, get, is_equal, set, set_until, shard, shard_without_eviction, value_of};
 use pinion_engine::{Deleted, Shard, ShardConfig, Work};
 
-/// Tail steps that a write may take for free, with those that go beyond its budget.
-const STEPS_BASE: u64 = 32 + 64;
+/// Tail steps that a write may take for free, with those that go beyond its budget, and dead items
+/// that the last one passes at each queue's tail.
+const STEPS_BASE: u64 = 32 + 64 + 3 * 8;
 /// Bytes that a write may copy for free, and what the last step may add: the largest item of
 /// these tests, and pages gathered.
 const COPY_BASE: u64 = (16 << 10) + (33 << 10) + (64 << 10);
@@ -45,7 +46,7 @@ fn an_item_takes_what_the_budget_says_at_every_count() {
 
 #[test]
 fn a_full_shard_holds_nearly_what_its_limit_has_room_for() {
-    let limit = 32 << 20;
+    let limit = 128 << 20;
     let mut shard = shard(limit);
     let mut n = 0;
     while shard.stats().counters.evictions == 0 {
@@ -53,12 +54,12 @@ fn a_full_shard_holds_nearly_what_its_limit_has_room_for() {
         set(&mut shard, &key(n), &[1; 64]).unwrap();
     }
     let overhead = limit as f64 / shard.len() as f64 - 80.0;
-    assert!(overhead < 22.0, "{overhead} bytes an item at the first eviction");
+    assert!(overhead < 25.5, "{overhead} bytes an item at the first eviction");
     for n in n..n * 3 {
         set(&mut shard, &key(n), &[1; 64]).unwrap();
     }
     let overhead = limit as f64 / shard.len() as f64 - 80.0;
-    assert!(overhead < 22.0, "{overhead} bytes an item after turning over");
+    assert!(overhead < 25.5, "{overhead} bytes an item after turning over");
     shard.validate().unwrap();
 }
 
@@ -128,6 +129,9 @@ fn overwrites_of_other_sizes_never_evict_while_garbage_can_go() {
         sizes[n as usize] = 300 + random.below(200) as usize;
         set(&mut shard, &key(n), &value_of(n, 0, sizes[n as usize])).unwrap();
         check_work(&shard.stats().work, 600);
+        if shard.stats().counters.evictions > 0 {
+            panic!("{write} {:?}", shard.stats());
+        }
     }
     assert_eq!(shard.stats().counters.evictions, 0);
     assert_eq!(shard.len(), keys);

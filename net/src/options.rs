@@ -171,8 +171,8 @@ impl FromStr for CoreList {
 /// An eviction policy by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EvictionName {
-    /// Approximately the least recently used.
-    Clock,
+    /// W-TinyLFU.
+    TinyLfu,
     /// Refuse writes.
     None,
 }
@@ -181,7 +181,7 @@ impl EvictionName {
     /// The policy as the engine knows it.
     pub fn policy(self) -> pinion_engine::Eviction {
         match self {
-            EvictionName::Clock => pinion_engine::Eviction::Clock,
+            EvictionName::TinyLfu => pinion_engine::Eviction::TinyLfu,
             EvictionName::None => pinion_engine::Eviction::None,
         }
     }
@@ -189,7 +189,7 @@ impl EvictionName {
     /// The nearest policy name of Redis, for tools that ask.
     pub fn redis_name(self) -> &'static str {
         match self {
-            EvictionName::Clock => "allkeys-lru",
+            EvictionName::TinyLfu => "allkeys-lfu",
             EvictionName::None => "noeviction",
         }
     }
@@ -200,9 +200,9 @@ impl FromStr for EvictionName {
 
     fn from_str(text: &str) -> Result<EvictionName, String> {
         match text {
-            "clock" => Ok(EvictionName::Clock),
+            "tinylfu" => Ok(EvictionName::TinyLfu),
             "none" => Ok(EvictionName::None),
-            _ => Err(format!("'{text}' is not clock or none")),
+            _ => Err(format!("'{text}' is not tinylfu or none")),
         }
     }
 }

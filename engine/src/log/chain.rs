@@ -1,7 +1,8 @@
 //! The queues of the log: chains of segments, and the work at their two ends.
 
-use super::segment::Kind;
+use super::segment::{Kind, Segment};
 use super::{Log, NO_SEGMENT, Queue};
+use crate::bounds::SLACK_ONE_IN;
 use crate::item::{self, Header};
 
 /// One queue: segments linked from the oldest to the youngest.
@@ -79,6 +80,13 @@ impl Log {
             return 0;
         }
         self.segments[chain.tail as usize].left_bytes()
+    }
+
+    /// Whether a queue lies in one segment.
+    #[inline]
+    pub(crate) fn has_one_segment(&self, queue: Queue) -> bool {
+        let chain = self.chain(queue);
+        chain.tail == chain.head && chain.tail != NO_SEGMENT
     }
 
     /// Whether a queue's oldest segment was written before the last flush.
@@ -192,23 +200,27 @@ impl Log {
         target
     }
 
-    /// Moves the whole tail segment of `from` to the young end of `to`, if it is not its head and
-    /// costs at most `cost_max`. Returns whether it did. O(1): no item moves.
+    /// Moves the whole tail segment of `from` to the young end of `to`, if it is not its head, is
+    /// as it was written, and costs at most `cost_max`. Returns whether it did. No item moves.
     pub(crate) fn relabel_tail(&mut self, from: Queue, to: Queue, cost_max: u64) -> bool {
         let chain = self.chain(from);
         let index = chain.tail;
-        if index == chain.head || self.segments[index as usize].epoch != self.epoch {
+        if index == chain.head {
             return false;
         }
-        let cost = self.segments[index as usize].cost;
-        if cost > cost_max {
+        let Segment { epoch, passed_bytes, cost, .. } = self.segments[index as usize];
+        if epoch != self.epoch || passed_bytes > 0 || cost > cost_max {
             return false;
         }
         self.chain_mut(from).cost -= cost;
         self.chain_mut(to).cost += cost;
         self.unhook(index);
         self.segments[index as usize].kind = Kind::Log(to);
-        self.link_head(to, index);
+        // A head with room stays the head, so that its room is not lost.
+        match self.chain(to).head {
+            NO_SEGMENT => self.link_head(to, index),
+            head => self.link_before(index, head),
+        }
         true
     }
 
@@ -233,6 +245,21 @@ impl Log {
                 self.chain_mut(queue).tail = index;
             }
         }
+        self.note_slack(index);
+    }
+
+    /// Counts what a segment has left for the cleaner to fill: nothing while it is a head, and
+    /// nothing up to the longest item, which may have been too long for it.
+    pub(super) fn note_slack(&mut self, index: u32) {
+        let segment_bytes = self.segment_bytes();
+        let segment = &mut self.segments[index as usize];
+        let left_bytes = segment_bytes as u32 - segment.fill_bytes;
+        let is_inside = segment.next != NO_SEGMENT && matches!(segment.kind, Kind::Log(_));
+        let counts = is_inside && left_bytes as usize > segment_bytes / SLACK_ONE_IN;
+        let slack_bytes = if counts { left_bytes } else { 0 };
+        let before = std::mem::replace(&mut segment.slack_bytes, slack_bytes);
+        self.slack_bytes += u64::from(slack_bytes);
+        self.slack_bytes -= u64::from(before);
     }
 
     /// Links a segment as a queue's head.
@@ -241,7 +268,10 @@ impl Log {
         self.segments[index as usize].previous = head;
         self.segments[index as usize].next = NO_SEGMENT;
         match self.segments.get_mut(head as usize) {
-            Some(head) => head.next = index,
+            Some(before) => {
+                before.next = index;
+                self.note_slack(head);
+            }
             None => self.chain_mut(queue).tail = index,
         }
     }
@@ -257,6 +287,11 @@ impl Log {
         match self.segments.get_mut(segment.next as usize) {
             Some(younger) => younger.previous = segment.previous,
             None => self.chain_mut(queue).head = segment.previous,
+        }
+        self.segments[index as usize].next = NO_SEGMENT;
+        self.note_slack(index);
+        if segment.next == NO_SEGMENT && segment.previous != NO_SEGMENT {
+            self.note_slack(segment.previous);
         }
     }
 

@@ -35,6 +35,10 @@ impl Log {
                 self.live_bytes, self.dead_bytes
             ));
         }
+        let slack_bytes: u64 = self.segments.iter().map(|s| u64::from(s.slack_bytes)).sum();
+        if slack_bytes != self.slack_bytes {
+            return Err(format!("{slack_bytes} bytes of slack, counted {}", self.slack_bytes));
+        }
         if let Some(hand) = self.segments.get(self.hand as usize)
             && (!matches!(hand.kind, Kind::Log(_)) || hand.next == NO_SEGMENT)
         {

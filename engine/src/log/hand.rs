@@ -27,10 +27,11 @@ pub(crate) enum Cleaning {
 }
 
 impl Log {
-    /// What the hand stands at. Frees a segment that it has emptied, and goes on.
-    pub(crate) fn clean(&mut self) -> Cleaning {
+    /// What the hand stands at. Frees a segment that it has emptied, and goes on; to the tail of a
+    /// queue only if no cursor will come there (`tails`).
+    pub(crate) fn clean(&mut self, tails: bool) -> Cleaning {
         let Some(segment) = self.segments.get(self.hand as usize) else {
-            return self.move_hand();
+            return self.move_hand(tails);
         };
         if segment.left_bytes() > 0 {
             let offset = self.start_of(self.hand) + u64::from(segment.passed_bytes);
@@ -57,7 +58,9 @@ impl Log {
                 && self.can_date(before, offset, header)
         });
         if has_room {
-            return Some(self.pass_into(offset, header, before));
+            let target = self.pass_into(offset, header, before);
+            self.note_slack(before);
+            return Some(target);
         }
         if !may_open {
             return None;
@@ -65,7 +68,9 @@ impl Log {
         let kind = self.segments[self.hand as usize].kind;
         let fresh = self.open_segment(kind, now_ms)?;
         self.link_before(fresh, self.hand);
-        Some(self.pass_into(offset, header, fresh))
+        let target = self.pass_into(offset, header, fresh);
+        self.note_slack(fresh);
+        Some(target)
     }
 
     /// Whether the hand is at the tail segment of `queue`.
@@ -82,7 +87,7 @@ impl Log {
     }
 
     /// Looks for the next segment worth cleaning.
-    fn move_hand(&mut self) -> Cleaning {
+    fn move_hand(&mut self, tails: bool) -> Cleaning {
         let mut index = self.resume;
         for _ in 0..HAND_LOOKS {
             index = match self.segments.get(index as usize) {
@@ -93,7 +98,8 @@ impl Log {
                 return Cleaning::Nothing;
             };
             let next = segment.next;
-            if next != NO_SEGMENT && self.is_dirty(index) {
+            let is_inside = next != NO_SEGMENT && (tails || segment.previous != NO_SEGMENT);
+            if is_inside && self.is_dirty(index) {
                 self.hand = index;
                 self.resume = next;
                 return Cleaning::Moved;
@@ -104,12 +110,31 @@ impl Log {
         Cleaning::Moved
     }
 
-    /// Whether a segment has at least half its share of the garbage.
+    /// Bytes that the cleaner has gained of a segment that is not free yet, with the room that it
+    /// has left for the rest of it.
+    pub(crate) fn cleaned_bytes(&self) -> usize {
+        let Some(segment) = self.segments.get(self.hand as usize) else { return 0 };
+        match self.segments.get(segment.previous as usize) {
+            Some(target) if target.epoch == self.epoch => {
+                self.segment_bytes() - target.fill_bytes as usize + segment.passed_bytes as usize
+            }
+            _ => 0,
+        }
+    }
+
+    /// Bytes that the cleaner can gain: dead ones, and room that segments have left.
+    pub(crate) fn garbage_bytes(&self) -> u64 {
+        self.dead_bytes + self.slack_bytes
+    }
+
+    /// Whether a segment, and the room before it, have at least half their share of the garbage.
     fn is_dirty(&self, index: u32) -> bool {
         let segment = &self.segments[index as usize];
         let live_bytes = if segment.epoch == self.epoch { segment.live_bytes as usize } else { 0 };
-        let dead_bytes = (segment.left_bytes() - live_bytes) as u64;
-        dead_bytes > 0 && dead_bytes * 2 * self.in_use as u64 >= self.dead_bytes
+        let before = self.segments.get(segment.previous as usize);
+        let slack_bytes = before.map_or(0, |before| before.slack_bytes as usize);
+        let garbage_bytes = (segment.left_bytes() - live_bytes + slack_bytes) as u64;
+        garbage_bytes > 0 && garbage_bytes * 2 * self.in_use as u64 >= self.garbage_bytes()
     }
 
     /// The tail of the next queue in turn that has one.

@@ -86,6 +86,8 @@ pub(crate) struct Log {
     live_items: u64,
     live_bytes: u64,
     dead_bytes: u64,
+    /// The sum of the segments' `slack_bytes`.
+    slack_bytes: u64,
     /// Page segments with free pages, by the number of used ones.
     page_lists: [u32; PAGES_PER_SEGMENT_MAX],
     pages_free: usize,
@@ -124,6 +126,7 @@ impl Log {
             live_items: 0,
             live_bytes: 0,
             dead_bytes: 0,
+            slack_bytes: 0,
             page_lists: [NO_SEGMENT; PAGES_PER_SEGMENT_MAX],
             pages_free: 0,
             pages_used: 0,

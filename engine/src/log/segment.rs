@@ -27,6 +27,9 @@ pub(super) struct Segment {
     pub(super) fill_bytes: u32,
     /// Bytes at the front that a cursor has passed.
     pub(super) passed_bytes: u32,
+    /// Bytes behind the last item that nothing will be written to but by the cleaner, where they
+    /// are more than an item may leave (`note_slack`).
+    pub(super) slack_bytes: u32,
     /// The flushes that there had been when it was opened.
     pub(super) epoch: u32,
     /// The next newer segment of the queue, the next free one, or the next of a page list.
@@ -57,6 +60,7 @@ impl Log {
             live_bytes: 0,
             fill_bytes: 0,
             passed_bytes: 0,
+            slack_bytes: 0,
             epoch: self.epoch,
             next: NO_SEGMENT,
             previous: NO_SEGMENT,

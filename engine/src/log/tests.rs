@@ -204,21 +204,27 @@ fn advance(log: &mut Log, from: Queue, to: Queue, now_ms: u64) -> u64 {
 #[test]
 fn items_change_queues_one_by_one_and_by_the_segment() {
     let mut log = log(16);
-    for n in 1..=12 {
+    for n in 1..=16 {
         append(&mut log, &header(1_000, Version::Counted(n)), 0);
     }
+    // Four items to a segment.
+    assert!(!log.relabel_tail(Queue::Window, Queue::Probation, 4 * 1_013 - 1));
+    assert!(log.relabel_tail(Queue::Window, Queue::Probation, 4 * 1_013));
+    check(&log);
     let moved = advance(&mut log, Queue::Window, Queue::Protected, 0);
     assert_eq!(log.queue_of(moved), Queue::Protected);
     assert_eq!(log.queue_cost(Queue::Protected), 1_013);
-    check(&log);
-    // Three items are left in the window's oldest segment.
-    assert!(!log.relabel_tail(Queue::Window, Queue::Probation, 3 * 1_013 - 1));
-    assert!(log.relabel_tail(Queue::Window, Queue::Probation, 3 * 1_013));
+    assert!(!log.relabel_tail(Queue::Window, Queue::Probation, u64::MAX), "partly passed");
+    for _ in 0..3 {
+        advance(&mut log, Queue::Window, Queue::Probation, 0);
+    }
+    assert_eq!(log.tail(Queue::Window), Tail::SegmentFreed);
     assert!(log.relabel_tail(Queue::Window, Queue::Probation, u64::MAX));
     assert!(!log.relabel_tail(Queue::Window, Queue::Probation, u64::MAX), "the head stays");
     check(&log);
     let costs = Queue::ALL.map(|queue| log.queue_cost(queue) / 1_013);
-    assert_eq!(costs, [4, 7, 1]);
+    assert_eq!(costs, [4, 11, 1]);
+    assert!(log.head_left_bytes(Queue::Probation) > 1_000, "the head with room is still the head");
     let mut versions = Vec::new();
     while let Tail::Item(_, header) = log.tail(Queue::Probation) {
         versions.push(header.version.number());
@@ -226,7 +232,7 @@ fn items_change_queues_one_by_one_and_by_the_segment() {
         log.tail(Queue::Probation);
         check(&log);
     }
-    assert_eq!(versions, [2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(versions, [1, 2, 3, 4, 9, 10, 11, 12, 6, 7, 8]);
 }
 
 #[test]
@@ -256,7 +262,7 @@ fn the_cleaner_closes_holes_and_keeps_the_order() {
     }
     let before = log.segments_in_use();
     loop {
-        match log.clean() {
+        match log.clean(true) {
             Cleaning::Nothing => break,
             Cleaning::Moved => {}
             Cleaning::Item(offset, header) if header.dead => log.pass_dead(offset, &header),

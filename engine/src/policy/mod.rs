@@ -20,6 +20,27 @@
 //!
 //! A policy other than W-TinyLFU keeps all items in `Queue::Window`, where inserts go.
 
+mod ageing;
+mod core;
+mod duel;
+mod ghost;
+mod lines;
+mod random;
+mod shadow;
+mod sketch;
+mod tiny_lfu;
+mod window;
+
+pub(crate) use ghost::GhostLine;
+pub(crate) use sketch::SketchLine;
+pub(crate) use tiny_lfu::{TinyLfu, TinyLfuStats};
+
+use std::ops::Range;
+
+use crate::bounds::{
+    GHOST_ITEMS_PER_LINE, SKETCH_ITEMS_PER_LINE, SKETCH_ITEMS_PER_LINE_SMALL, SKETCH_LINES_MIN,
+};
+use crate::config::Eviction;
 use crate::hash::KeyHash;
 
 /// The queues of a store. Within a queue items are ordered by when they were appended.
@@ -36,6 +57,11 @@ pub(crate) enum Queue {
 
 /// Queues of a store.
 pub(crate) const QUEUES: usize = 3;
+
+impl Queue {
+    /// All queues, in the order of their numbers.
+    pub(crate) const ALL: [Queue; QUEUES] = [Queue::Window, Queue::Probation, Queue::Protected];
+}
 
 /// An item as a policy sees it.
 #[derive(Clone, Copy, Debug)]
@@ -93,39 +119,131 @@ pub(crate) enum Step {
     Evicted,
 }
 
-impl Queue {
-    /// All queues, in the order of their numbers.
-    pub(crate) const ALL: [Queue; QUEUES] = [Queue::Window, Queue::Probation, Queue::Protected];
+/// Lines of the structures that remember absent keys.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    sketch_lines_min: usize,
+    sketch_lines_max: usize,
+    ghost_lines_max: usize,
 }
 
-/// CLOCK over one queue.
+impl Sizes {
+    /// For a cache of at most about `items` items; at least for `side_max` items.
+    fn for_items(items: u64, side_max: u64) -> Sizes {
+        let lines = |items_per_line: u64| items.div_ceil(items_per_line).max(1) as usize;
+        let sketch_lines_min =
+            SKETCH_LINES_MIN.min(lines(SKETCH_ITEMS_PER_LINE_SMALL)).min(side_max.max(1) as usize);
+        Sizes {
+            sketch_lines_min,
+            sketch_lines_max: lines(SKETCH_ITEMS_PER_LINE).max(sketch_lines_min),
+            ghost_lines_max: lines(GHOST_ITEMS_PER_LINE),
+        }
+    }
+}
+
+/// A shard's eviction policy.
 #[derive(Debug)]
-pub(crate) struct Policy;
+pub(crate) enum Policy {
+    /// W-TinyLFU.
+    TinyLfu(Box<TinyLfu>),
+}
 
 impl Policy {
-    pub(crate) fn bytes(&self) -> usize {
-        0
+    /// The policy of that name for a cache of at most about `items_max` items; `None` for none.
+    /// What it remembers grows with the items; what it needs at once is for `side_max` items at
+    /// most, at about a hundred bytes each.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, when memory cannot be reserved.
+    pub(crate) fn new(
+        eviction: Eviction,
+        seed: u64,
+        items_max: u64,
+        side_max: u64,
+    ) -> std::io::Result<Option<Policy>> {
+        Ok(match eviction {
+            Eviction::TinyLfu => {
+                Some(Policy::TinyLfu(Box::new(TinyLfu::new(seed, items_max, side_max)?)))
+            }
+            Eviction::None => None,
+        })
     }
 
-    pub(crate) fn window_excess(&self, _cost: u64, _demand: &Demand) -> u64 {
-        0
-    }
-
-    pub(crate) fn step(&mut self, residents: &mut impl Residents, demand: Demand) -> Step {
-        let cost = residents.cost(Queue::Window);
-        if !demand.full && !demand.forced && cost + demand.need <= demand.capacity {
-            return Step::Idle;
+    /// A hit of a resident whose counter stood at `frequency_before`. The two closures are asked
+    /// only for sampled keys and hits. A handful of instructions otherwise.
+    #[inline(always)]
+    pub(crate) fn hit(
+        &mut self,
+        hash: KeyHash,
+        frequency_before: u8,
+        cost: impl FnOnce() -> u64,
+        in_window: impl FnOnce() -> bool,
+    ) {
+        match self {
+            Policy::TinyLfu(policy) => policy.hit(hash, frequency_before, cost, in_window),
         }
-        match residents.oldest(Queue::Window) {
-            None => Step::Idle,
-            Some(resident) if resident.referenced && !demand.forced => {
-                residents.advance(Queue::Window, Queue::Window);
-                Step::Moved
-            }
-            Some(_) => {
-                residents.evict(Queue::Window);
-                Step::Evicted
-            }
+    }
+
+    /// A key that is absent is about to be stored, at `cost`. Returns the frequency for its slot.
+    /// To be called before the steps that make room for it.
+    pub(crate) fn insert(&mut self, hash: KeyHash, cost: u64) -> u8 {
+        match self {
+            Policy::TinyLfu(policy) => policy.insert(hash, cost),
+        }
+    }
+
+    /// Looks at the size of things if it is time.
+    #[inline]
+    pub(crate) fn tend(&mut self, residents: &impl Residents, capacity: u64) {
+        match self {
+            Policy::TinyLfu(policy) => policy.tend(residents, capacity),
+        }
+    }
+
+    /// One step towards the demand.
+    pub(crate) fn step(&mut self, residents: &mut impl Residents, demand: &Demand) -> Step {
+        match self {
+            Policy::TinyLfu(policy) => policy.step(residents, demand),
+        }
+    }
+
+    /// What the window's items may cost together, where the policy has a window.
+    pub(crate) fn window_max(&self, capacity: u64) -> Option<u64> {
+        match self {
+            Policy::TinyLfu(policy) => Some(policy.window_max(capacity)),
+        }
+    }
+
+    /// The present epoch: counters that were written in another one are to be halved once.
+    #[inline(always)]
+    pub(crate) fn epoch(&self) -> bool {
+        match self {
+            Policy::TinyLfu(policy) => policy.epoch(),
+        }
+    }
+
+    /// The lines of the table, which has `lines`, that are to be brought up to date with the epoch
+    /// now. To be called with every insert.
+    #[inline]
+    pub(crate) fn table_lines_due(&mut self, lines: usize) -> Range<usize> {
+        match self {
+            Policy::TinyLfu(policy) => policy.table_lines_due(lines),
+        }
+    }
+
+    /// Bytes of what the policy remembers.
+    #[inline]
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Policy::TinyLfu(policy) => policy.bytes(),
+        }
+    }
+
+    /// Counters and gauges.
+    pub(crate) fn stats(&self) -> TinyLfuStats {
+        match self {
+            Policy::TinyLfu(policy) => policy.stats(),
         }
     }
 }

@@ -26,13 +26,14 @@ mod write;
 use std::io;
 
 use ahead::Ahead;
+use residents::Seen;
 
-use crate::bounds::{LINE_BYTES, OVERFLOW_LINES_MAX, PREFETCH_BYTES_MAX};
-use crate::config::{EngineError, Eviction, Limits, ShardConfig};
+use crate::bounds::{BYTES_PER_SIDE_ITEM, LINE_BYTES, OVERFLOW_LINES_MAX, PREFETCH_BYTES_MAX};
+use crate::config::{Cost, EngineError, Limits, ShardConfig};
 use crate::hash::KeyHash;
 use crate::item::{self, HEADER_BYTES_MIN, Header};
 use crate::log::{Log, State};
-use crate::policy::{Policy, QUEUES};
+use crate::policy::{Policy, QUEUES, Queue};
 use crate::stats::{Counters, ShardStats, Work};
 use crate::table::{SlotRef, Table};
 
@@ -59,6 +60,7 @@ pub struct Shard {
     ceiling: Option<Ceiling>,
     /// The next items at the tail of each queue, whose table lines were asked for.
     ahead: [Ahead; QUEUES],
+    seen: Seen,
     /// Bytes of the mean item, within what a prefetch may ask for.
     typical_item_bytes: usize,
     counters: Counters,
@@ -83,6 +85,9 @@ struct Ceiling {
     cost: u64,
 }
 
+/// What an item takes at least: a header, and its share of the table.
+const ITEM_BYTES_MIN: usize = HEADER_BYTES_MIN + LINE_BYTES / 7;
+
 impl Shard {
     /// Makes an empty shard. Reserves address space for its limit, and commits next to nothing.
     ///
@@ -96,24 +101,32 @@ impl Shard {
         let segments_max = plan.reserve_bytes / plan.segment_bytes;
         // The shortest items fill the limit together with their share of the table's lines before
         // the table runs out of buckets, at whatever size it is.
-        let lines_max = plan.reserve_bytes / (6 * (HEADER_BYTES_MIN + LINE_BYTES / 7)) + 64;
+        let lines_max = plan.reserve_bytes / (6 * ITEM_BYTES_MIN) + 64;
         let overflow_max = (lines_max / 2).clamp(64, OVERFLOW_LINES_MAX);
         let table = Table::new(lines_max, overflow_max, config.huge_pages).map_err(reserve)?;
         let log = Log::new(segments_max, plan.segment_bytes, config.cost, config.huge_pages)
             .map_err(reserve)?;
+        let items_max = match (config.cost, config.limits.data) {
+            (Cost::Items, Some(items)) => items,
+            _ => (plan.reserve_bytes / ITEM_BYTES_MIN) as u64,
+        };
+        let side_max = (config.limits.total_bytes / BYTES_PER_SIDE_ITEM) as u64;
+        let policy = Policy::new(config.eviction, config.hash_seed, items_max, side_max);
+        let policy = policy.map_err(reserve)?;
         Ok(Shard {
             table,
             log,
             hash_seed: config.hash_seed,
             limits: config.limits,
             reserve_bytes: plan.reserve_bytes,
-            policy: (config.eviction != Eviction::None).then_some(Policy),
+            policy,
             key_bytes_max: config.key_bytes_max,
             value_bytes_max: config.value_bytes_max,
             now_ms: 0,
             version: 0,
             ceiling: None,
             ahead: [Ahead::default(); QUEUES],
+            seen: [None; QUEUES],
             typical_item_bytes: PREFETCH_BYTES_MAX / 2,
             counters: Counters::default(),
             work: Work::default(),
@@ -208,6 +221,30 @@ impl Shard {
                 None
             }
         }
+    }
+
+    /// Counts a use of an item. Returns its frequency before.
+    #[inline(always)]
+    fn mark_used(&mut self, hash: KeyHash, found: &Found) -> u8 {
+        let frequency = self.table.mark_used(found.slot);
+        if let Some(policy) = &mut self.policy {
+            let log = &self.log;
+            let cost = || log.cost_of(&found.header);
+            let in_window = || log.queue_of(found.offset) == Queue::Window;
+            policy.hit(hash, frequency, cost, in_window);
+        }
+        frequency
+    }
+
+    /// Counts a key that is about to be stored anew. Returns the frequency that it begins with.
+    fn count_insert(&mut self, hash: KeyHash, cost: u64) -> u8 {
+        let Some(policy) = &mut self.policy else { return 0 };
+        let frequency = policy.insert(hash, cost);
+        self.table.set_epoch(policy.epoch());
+        for line in policy.table_lines_due(self.table.lines_to_renew()) {
+            self.table.renew(line);
+        }
+        frequency
     }
 
     /// Takes an item out of the table and the log (S1).

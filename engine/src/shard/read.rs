@@ -35,7 +35,7 @@ impl Shard {
             return None;
         };
         self.counters.hits += 1;
-        let frequency = self.table.mark_used(found.slot);
+        let frequency = self.mark_used(hash, &found);
         Some(self.entry(&found, frequency))
     }
 

@@ -21,10 +21,14 @@ pub(super) struct Tails<'a> {
     pub(super) now_ms: u64,
     /// Segments in use from which on no copy may open another.
     pub(super) segments_max: usize,
-    /// What was seen at each tail in this step. Slots stay where they are during a step, but for
-    /// those that fill the gap of a removed one: so an eviction forgets all.
-    seen: [Option<(KeyHash, Found)>; QUEUES],
+    /// What was seen at each tail.
+    seen: &'a mut Seen,
 }
+
+/// The items at the tails, found once while a write makes room. Their slots stay where they are
+/// meanwhile, but for those that fill the gap of a removed one: so an eviction forgets all, as the
+/// cleaner does, and every new call.
+pub(super) type Seen = [Option<(KeyHash, Found)>; QUEUES];
 
 impl Shard {
     /// The policy, and beside it the parts that it works on.
@@ -38,7 +42,7 @@ impl Shard {
             hash_seed: self.hash_seed,
             now_ms: self.now_ms,
             segments_max,
-            seen: [None; QUEUES],
+            seen: &mut self.seen,
         };
         (self.policy.as_mut(), tails)
     }
@@ -91,7 +95,7 @@ impl Tails<'_> {
     fn drop_slot(&mut self, hash: KeyHash, found: &Found, state: State) {
         self.log.bury(found.offset, &found.header, state);
         self.table.remove(hash, found.slot);
-        self.seen = [None; QUEUES];
+        *self.seen = [None; QUEUES];
     }
 
     fn pass_dead(&mut self, queue: Queue, offset: u64, header: &Header) {

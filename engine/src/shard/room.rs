@@ -6,12 +6,13 @@
 //!
 //! ```text
 //! level = left at the heads + segment * (free - spare wanted) - left at the tails
+//!         + what the cleaner has gained of a segment that it is at
 //! ```
 //!
 //! An append of `n` bytes wants `level >= n`. Dropping an item raises the level by its size,
 //! copying one to a head leaves it. A write has a budget of steps and copied bytes that grows with
-//! its own size. When the budget is spent before the level is reached, the spare segments lend:
-//! beyond the ones that copying needs, and while they last. Past that, items are evicted whether
+//! its own size. When the budget is spent before the level is reached, one of the spare segments
+//! lends. Past that, items are evicted whether
 //! used or not: a bounded number while the write fits anyway, so that the debt never falls due all
 //! at once, and as many as it takes if it does not.
 //!
@@ -22,8 +23,8 @@
 //! 3. What is dead or expired at the tails is passed.
 //! 4. The eviction policy moves or evicts an item.
 //!
-//! - R1. A copy always finds room, or its item goes: the spare segments cover one that is being
-//!   filled for each queue, and one for the cleaner.
+//! - R1. A copy always finds room, or its item goes. While the level is not negative, at least
+//!   `SPARE_SEGMENTS` less one for each queue are free, as a head has at most a segment left.
 //! - R2. After `make_room(need)`, writing `need` and splitting a bucket keeps the total limit.
 //!
 //! Cost: in a full cache about one step for each item written, plus one for each item copied.
@@ -34,7 +35,7 @@ use crate::bounds::{
     FORCED_STEPS, LINE_BYTES, LINES_PER_INSERT_MAX, SPARE_SEGMENTS, TAIL_ITEMS_BASE,
 };
 use crate::log::{Cleaning, State};
-use crate::policy::{Demand, Queue, Step};
+use crate::policy::{Demand, QUEUES, Queue, Step};
 use crate::request::SetError;
 
 /// What a write is about to take.
@@ -67,6 +68,7 @@ impl Shard {
     /// `NoSpace` when the limits cannot take `need`, and nothing more may be evicted.
     pub(super) fn make_room(&mut self, need: &Need) -> Result<(), SetError> {
         let steps_before = self.work.tail_steps;
+        self.seen = [None; QUEUES];
         while let Some(pace) = self.next_pace(need) {
             if !self.room_step(need, pace) {
                 break;
@@ -74,6 +76,8 @@ impl Shard {
         }
         if self.work.tail_steps > steps_before {
             self.look_ahead();
+        } else {
+            self.tend();
         }
         if self.fits(need) {
             return Ok(());
@@ -93,7 +97,7 @@ impl Shard {
         if steps < steps_max && self.work.bytes_copied < copy_bytes_max {
             return Some(Pace::Fair);
         }
-        let in_debt = self.level(need, 1) < 0 && steps < steps_max + FORCED_STEPS;
+        let in_debt = self.level(need, SPARE_SEGMENTS - 1) < 0 && steps < steps_max + FORCED_STEPS;
         (self.policy.is_some() && (!fits || in_debt)).then_some(Pace::Forced)
     }
 
@@ -123,7 +127,7 @@ impl Shard {
         let queues = Queue::ALL.into_iter();
         let ends = queues
             .map(|queue| log.head_left_bytes(queue) as i64 - log.tail_left_bytes(queue) as i64);
-        spare_bytes + ends.sum::<i64>() - need.log_bytes as i64
+        spare_bytes + ends.sum::<i64>() + log.cleaned_bytes() as i64 - need.log_bytes as i64
     }
 
     /// Segments that the total limit allows beside the table and `lines` more lines.
@@ -135,8 +139,8 @@ impl Shard {
 
     /// Whether enough of the log is dead for a compaction to pay.
     pub(super) fn garbage_is_much(&self) -> bool {
-        let dead_bytes = self.log.dead_bytes();
-        dead_bytes * COMPACT_ONE_DEAD_IN > self.log.live_bytes() + dead_bytes
+        let garbage_bytes = self.log.garbage_bytes();
+        garbage_bytes * COMPACT_ONE_DEAD_IN > self.log.live_bytes() + garbage_bytes
     }
 
     /// One step towards room for `need`. `false` when nothing is left that may go.
@@ -144,7 +148,7 @@ impl Shard {
         self.work.tail_steps += 1;
         let may_clean = match self.policy {
             Some(_) => pace == Pace::Fair && self.garbage_is_much(),
-            None => self.log.dead_bytes() > 0,
+            None => self.log.garbage_bytes() > 0,
         };
         let full = self.level(need, SPARE_SEGMENTS) < 0;
         if may_clean && full && self.clean_step() {
@@ -156,7 +160,7 @@ impl Shard {
             full: full || !self.fits(need),
             forced: pace == Pace::Forced,
         };
-        self.shift_window(&demand) || self.policy_step(demand)
+        self.shift_window(demand.capacity) || self.policy_step(demand)
     }
 
     /// What items may cost together: the limit, or what the memory holds as things are.
@@ -170,14 +174,31 @@ impl Shard {
 
     /// Moves the window's oldest segment to probation, if the window is above its share by that
     /// much.
-    fn shift_window(&mut self, demand: &Demand) -> bool {
-        let Some(policy) = &self.policy else { return false };
-        let excess = policy.window_excess(self.log.queue_cost(Queue::Window), demand);
+    fn shift_window(&mut self, capacity: u64) -> bool {
+        let window_max = self.policy.as_ref().and_then(|policy| policy.window_max(capacity));
+        let Some(window_max) = window_max else { return false };
+        let excess = self.log.queue_cost(Queue::Window).saturating_sub(window_max);
         if excess == 0 || !self.log.relabel_tail(Queue::Window, Queue::Probation, excess) {
             return false;
         }
         self.ahead[Queue::Window as usize].clear();
+        self.ahead[Queue::Probation as usize].clear();
+        self.seen = [None; QUEUES];
         true
+    }
+
+    /// Keeps the window at its share while there is room for all: by whole segments, or item by
+    /// item while it has only one.
+    fn tend(&mut self) {
+        if self.policy.is_none() {
+            return;
+        }
+        let demand = Demand { capacity: self.capacity(), need: 0, full: false, forced: false };
+        let (Some(policy), tails) = self.tails(0) else { return };
+        policy.tend(&tails, demand.capacity);
+        if !self.shift_window(demand.capacity) && self.log.has_one_segment(Queue::Window) {
+            self.policy_step(demand);
+        }
     }
 
     /// Passes what is dead at the tails, and lets the policy move or evict one item.
@@ -189,7 +210,7 @@ impl Shard {
         let settled = Queue::ALL.map(|queue| tails.settle(queue));
         let step = match policy {
             _ if settled.contains(&false) => Step::Moved,
-            Some(policy) => policy.step(&mut tails, demand),
+            Some(policy) => policy.step(&mut tails, &demand),
             None => Step::Idle,
         };
         step != Step::Idle || self.work.tail_steps > steps_before
@@ -202,7 +223,8 @@ impl Shard {
                 self.ahead[queue as usize].clear();
             }
         }
-        let (offset, header) = match self.log.clean() {
+        self.seen = [None; QUEUES];
+        let (offset, header) = match self.log.clean(self.policy.is_none()) {
             Cleaning::Nothing => return false,
             Cleaning::Moved => return true,
             Cleaning::Item(offset, header) => (offset, header),

@@ -157,8 +157,9 @@ fn hits_are_counted_and_peeks_are_not() {
     set(&mut shard, b"a", b"1");
     let hash = shard.hash(b"a");
     for hits in 0..20u8 {
-        assert_eq!(shard.peek(hash, b"a", 0).unwrap().frequency, hits.min(15));
-        assert_eq!(shard.get(hash, b"a", 0).unwrap().frequency, hits.min(15));
+        let uses = (1 + hits).min(15);
+        assert_eq!(shard.peek(hash, b"a", 0).unwrap().frequency, uses);
+        assert_eq!(shard.get(hash, b"a", 0).unwrap().frequency, uses);
     }
     assert!(shard.get(shard.hash(b"b"), b"b", 0).is_none());
     let counters = shard.stats().counters;

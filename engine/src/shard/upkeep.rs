@@ -7,7 +7,7 @@ use crate::config::{EngineError, Limits, check_limits};
 use crate::hash::KeyHash;
 use crate::item::HEADER_BYTES_MAX;
 use crate::log::{Log, State};
-use crate::policy::Queue;
+use crate::policy::{QUEUES, Queue};
 use crate::stats::Counters;
 use crate::table::Items;
 
@@ -28,6 +28,7 @@ impl Shard {
     pub fn maintain(&mut self, now_ms: u64, budget_items: usize) -> usize {
         self.begin(now_ms);
         let need = Need::default();
+        self.seen = [None; QUEUES];
         while self.work.tail_steps < budget_items as u64
             && self.tail_work_is_due()
             && self.room_step(&need, Pace::Fair)

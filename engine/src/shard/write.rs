@@ -109,7 +109,7 @@ impl Shard {
             let item_bytes = self.log.item_bytes(&found.header);
             let item = self.log.at_mut(found.offset, item_bytes);
             item::set_deadline(item, &found.header, deadline);
-            self.table.mark_used(found.slot);
+            self.mark_used(hash, &found);
             return Ok(Some(version));
         }
         let widest = Header { deadline: StoredDeadline::Absolute(0), ..found.header };
@@ -132,7 +132,7 @@ impl Shard {
         self.log.copy_body(found.offset, &found.header, offset, &header);
         self.log.retire(found.offset, &found.header, State::Live);
         self.table.relocate(found.slot, offset);
-        self.table.mark_used(found.slot);
+        self.mark_used(hash, &Found { offset, header, ..found });
         self.work.bytes_copied += item_bytes as u64;
         Ok(Some(version))
     }
@@ -203,7 +203,7 @@ impl Shard {
             item[key_at..value_at].copy_from_slice(new.key);
             item[value_at..].copy_from_slice(new.value);
         }
-        self.table.mark_used(old.slot);
+        self.mark_used(new.hash, old);
         self.counters.overwrites_in_place += 1;
         true
     }
@@ -216,6 +216,10 @@ impl Shard {
             // Its pages are room for the new value; otherwise they would push others out.
             self.drop_item(new.hash, &old, State::Live);
         }
+        let frequency = match old {
+            Some(_) => 0,
+            None => self.count_insert(new.hash, need.cost),
+        };
         self.make_room(&need)?;
         // Making room may have moved the old item, or evicted it.
         let old = old.and_then(|_| self.find_live(new.hash, new.key));
@@ -241,10 +245,10 @@ impl Shard {
             Some(old) => {
                 self.log.bury(old.offset, &old.header, State::Live);
                 self.table.relocate(old.slot, offset);
-                self.table.mark_used(old.slot);
+                self.mark_used(new.hash, &Found { offset, header, ..old });
                 Ok(())
             }
-            None => self.add_slot(new.hash, offset, &header),
+            None => self.add_slot(new.hash, offset, &header, frequency),
         }
     }
 
@@ -269,8 +273,14 @@ impl Shard {
 
     /// Gives a new item its slot. A full chain without a free overflow line evicts another item
     /// of the chain, or refuses the new one where nothing may be evicted.
-    fn add_slot(&mut self, hash: KeyHash, offset: u64, header: &Header) -> Result<(), SetError> {
-        if self.table.insert(hash, offset, 0).is_ok() {
+    fn add_slot(
+        &mut self,
+        hash: KeyHash,
+        offset: u64,
+        header: &Header,
+        frequency: u8,
+    ) -> Result<(), SetError> {
+        if self.table.insert(hash, offset, frequency).is_ok() {
             return Ok(());
         }
         let victim = self.table.any_of(hash).filter(|_| self.policy.is_some());
@@ -284,7 +294,7 @@ impl Shard {
         let state = self.log.state(victim_offset, &victim_header, self.now_ms);
         self.drop_slot(hash, slot, victim_offset, &victim_header, state);
         self.counters.chain_evictions += 1;
-        let inserted = self.table.insert(hash, offset, 0);
+        let inserted = self.table.insert(hash, offset, frequency);
         debug_assert!(inserted.is_ok(), "the removal left a free slot in the chain");
         Ok(())
     }

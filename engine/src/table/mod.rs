@@ -96,8 +96,6 @@ pub(crate) struct Table {
     slots_used: u64,
     /// Parity of the epoch that frequencies are halved for.
     epoch: bool,
-    /// Lines that this epoch's sweep has renewed: primary ones, then overflow ones.
-    renewed: usize,
     /// Slots of the chain that is being split; empty between calls.
     scratch: Vec<Slot>,
 }
@@ -126,7 +124,6 @@ impl Table {
             overflow_used: 0,
             slots_used: 0,
             epoch: false,
-            renewed: 0,
             scratch: Vec::with_capacity(SCRATCH_SLOTS),
         })
     }
@@ -227,27 +224,25 @@ impl Table {
         line.mark_used(at.index)
     }
 
-    /// Ends an epoch: all frequencies are halved. Whoever comes to a line first does it, or
-    /// `renew_some`, which must have renewed every line (`lines_to_renew` is 0) before.
-    pub(crate) fn end_epoch(&mut self) {
-        self.epoch = !self.epoch;
-        self.renewed = 0;
+    /// Sets the epoch that frequencies are halved for. When it changes, every line is of the epoch
+    /// before at most (`renew`).
+    #[inline]
+    pub(crate) fn set_epoch(&mut self, epoch: bool) {
+        self.epoch = epoch;
     }
 
-    /// Lines that this epoch's sweep has still to renew.
+    /// Lines for `renew`: all that were ever used.
+    #[inline]
     pub(crate) fn lines_to_renew(&self) -> usize {
-        (self.buckets + self.overflow_fresh as usize).saturating_sub(self.renewed)
+        self.buckets + self.overflow_fresh as usize
     }
 
-    /// Goes on with this epoch's sweep by `lines` lines.
-    pub(crate) fn renew_some(&mut self, lines: usize) {
+    /// Brings a line to the present epoch.
+    pub(crate) fn renew(&mut self, line: usize) {
         let epoch = self.epoch;
-        for _ in 0..lines.min(self.lines_to_renew()) {
-            match self.renewed.checked_sub(self.buckets) {
-                None => self.primary[self.renewed].renew(epoch),
-                Some(index) => self.overflow[index].renew(epoch),
-            }
-            self.renewed += 1;
+        match line.checked_sub(self.buckets) {
+            None => self.primary[line].renew(epoch),
+            Some(index) => self.overflow[index].renew(epoch),
         }
     }
 
