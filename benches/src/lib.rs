@@ -21,6 +21,7 @@
 pub mod client;
 pub mod floor;
 pub mod harness;
+mod launch;
 pub mod layers;
 pub mod replay;
 pub mod sys;

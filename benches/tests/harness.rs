@@ -155,6 +155,19 @@ fn a_flush_sweep_compares_variants_of_pinion() {
 }
 
 #[test]
+fn a_program_is_found_from_where_the_harness_was_started() {
+    if !is_installed("redis-server") {
+        return;
+    }
+    let folder = Folder::new("relative");
+    pinion_of_redis(&folder.0);
+    let arguments = "saturation --servers pinion --pinion ./pinion --pipeline 1 --connections 1";
+    let mut command = harness(arguments);
+    let output = command.args(TINY.split_whitespace()).current_dir(&folder.0).output().unwrap();
+    assert!(stdout(&output).lines().any(|line| line.starts_with("pinion ")));
+}
+
+#[test]
 fn rounds_that_others_disturb_are_dropped_a_bounded_number_of_times() {
     let arguments = "saturation --servers floor-epoll --pipeline 1 --connections 1 --rounds 2 \
                      --seconds 0.05 --warmup 0 --keys 10 --foreign-max 0 --stolen-max 0 \

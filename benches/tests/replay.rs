@@ -4,15 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Parser;
-use pinion_benches::client::Prng;
-use pinion_benches::replay::{Policy, Replay};
+use pinion_benches::replay::synthetic::Pattern;
+use pinion_benches::replay::{Charge, Outcome, Prepared, Replay};
 use pinion_loadgen::trace::{self, Trace};
 use pinion_loadgen::{ReplayConfig, ReplayReport, Verdict, replay};
 use pinion_net::Server;
-use pinion_net::options::Options;
+use pinion_net::options::{EvictionName, Options};
 
-const REQUESTS: usize = 60_000;
-const RANKS: usize = 10_000;
+const REQUESTS: u64 = 60_000;
+const RANKS: u64 = 10_000;
+const CAPACITY_BYTES: u64 = 300_000;
 /// Hit ratios that agree differ by less than 0.2 points.
 const AGREEMENT: f64 = 0.002;
 
@@ -26,43 +27,27 @@ impl Drop for TraceFile {
 }
 
 impl TraceFile {
-    /// A trace of Zipf's law with exponent 0.9 in the format CTR1; keys are numbered in the order
-    /// of their appearance.
-    fn zipf(name: &str, seed: u64, sized: bool) -> TraceFile {
-        let mut prng = Prng::new(seed);
-        let mut sum = 0.0;
-        let weights = (1..=RANKS).map(|rank| (rank as f64).powf(-0.9));
-        let cumulative: Vec<f64> = weights
-            .map(|weight| {
-                sum += weight;
-                sum
-            })
-            .collect();
-        let (mut numbers, mut sizes) = (vec![None; RANKS], Vec::new());
-        let mut records = Vec::new();
-        for _ in 0..REQUESTS {
-            let drawn = prng.unit() * sum;
-            let rank = cumulative.partition_point(|&below| below <= drawn).min(RANKS - 1);
-            let number = *numbers[rank].get_or_insert_with(|| {
-                // Sizes differ by a factor of thousands, some of them 0.
-                sizes.push((1_u32 << prng.below(12)) - 1);
-                sizes.len() as u32 - 1
-            });
-            records.extend_from_slice(&number.to_le_bytes());
-            if sized {
-                records.extend_from_slice(&sizes[number as usize].to_le_bytes());
-            }
-        }
-        let unique_bytes: u64 = sizes.iter().map(|&size| u64::from(size)).sum();
+    /// A trace of Zipf's law with exponent 0.9 in the format CTR1.
+    fn zipf(name: &str, seed: u64, is_sized: bool) -> TraceFile {
+        let trace = Pattern::zipf(RANKS).trace(REQUESTS, is_sized, seed);
+        let path = std::env::temp_dir();
+        let path = path.join(format!("pinion-{name}-{}.ctr.zst", std::process::id()));
+        TraceFile::pack(&trace, path)
+    }
+
+    fn pack(trace: &Trace, path: PathBuf) -> TraceFile {
         let mut bytes = b"CTR1".to_vec();
-        bytes.extend_from_slice(if sized { &[1, 8, 0, 0] } else { &[0, 4, 0, 0] });
-        let unique_bytes = if sized { unique_bytes } else { 0 };
-        for field in [REQUESTS as u64, sizes.len() as u64, unique_bytes] {
+        let is_sized = trace.key_sizes.is_some();
+        bytes.extend_from_slice(if is_sized { &[1, 8, 0, 0] } else { &[0, 4, 0, 0] });
+        for field in [trace.keys.len() as u64, trace.unique, trace.unique_bytes] {
             bytes.extend_from_slice(&field.to_le_bytes());
         }
-        bytes.extend_from_slice(&records);
-        let name = format!("pinion-{name}-{}.ctr.zst", std::process::id());
-        let path = std::env::temp_dir().join(name);
+        for &key in &trace.keys {
+            bytes.extend_from_slice(&key.to_le_bytes());
+            if let Some(sizes) = &trace.key_sizes {
+                bytes.extend_from_slice(&sizes[key as usize].to_le_bytes());
+            }
+        }
         std::fs::write(&path, zstd::stream::encode_all(&bytes[..], 3).unwrap()).unwrap();
         TraceFile(path)
     }
@@ -83,14 +68,16 @@ fn over_a_socket(trace: &Trace, capacity_bytes: u64, pipeline: usize) -> ReplayR
     report
 }
 
-fn in_process(capacity_bytes: u64, seed: u64) -> Replay {
-    Replay { capacity_bytes, policy: Policy::CLOCK, value_bytes: 64, requests: None, seed }
+/// Replays in process, with the server's limit.
+fn in_process(trace: &Trace, capacity: u64, policy: EvictionName, seed: u64) -> Outcome {
+    let replay = Replay { capacity, policy, requests: None, seed };
+    replay.run(&Prepared::new(trace, Charge::DataLimit, 64).unwrap()).unwrap()
 }
 
 fn agree(path: &Path, capacity_bytes: u64) {
     let trace = trace::load(path).unwrap();
-    let outcome = in_process(capacity_bytes, 1).run(&trace).unwrap();
-    assert_eq!((outcome.requests, outcome.refused), (REQUESTS as u64, 0));
+    let outcome = in_process(&trace, capacity_bytes, EvictionName::Clock, 1);
+    assert_eq!((outcome.requests, outcome.refused), (REQUESTS, 0));
     assert!((0.2..0.9).contains(&outcome.object_hit_ratio()), "{outcome:?}");
     assert!(outcome.shard.counters.evictions > 1_000, "{outcome:?}");
     for pipeline in [1, 16] {
@@ -107,60 +94,105 @@ fn agree(path: &Path, capacity_bytes: u64) {
 
 #[test]
 fn a_sized_trace_has_the_same_hit_ratios_in_process_and_over_a_socket() {
-    agree(&TraceFile::zipf("sized", 11, true).0, 300_000);
+    agree(&TraceFile::zipf("sized", 11, true).0, CAPACITY_BYTES);
 }
 
 #[test]
 fn an_unsized_trace_has_the_same_hit_ratios_in_process_and_over_a_socket() {
-    agree(&TraceFile::zipf("unsized", 12, false).0, 300_000);
+    agree(&TraceFile::zipf("unsized", 12, false).0, CAPACITY_BYTES);
 }
 
 #[test]
 fn the_seed_of_the_hash_hardly_matters_and_repeats_exactly() {
     let file = TraceFile::zipf("seeds", 13, true);
     let trace = trace::load(&file.0).unwrap();
-    let first = in_process(300_000, 1).run(&trace).unwrap();
-    assert_eq!(in_process(300_000, 1).run(&trace).unwrap(), first);
+    let run = |seed| in_process(&trace, CAPACITY_BYTES, EvictionName::Clock, seed);
+    let first = run(1);
+    assert_eq!(run(1), first);
     for seed in 2..6 {
-        let other = in_process(300_000, seed).run(&trace).unwrap();
-        let difference = other.object_hit_ratio() - first.object_hit_ratio();
+        let difference = run(seed).object_hit_ratio() - first.object_hit_ratio();
         assert!(difference.abs() < AGREEMENT, "seed {seed}: {difference:+}");
     }
+}
+
+/// Runs the program: whether it succeeded, what it printed, and its remarks.
+fn hitratio(traces: &Path, arguments: &str) -> (bool, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hitratio"));
+    let output = command.arg("--trace").arg(traces).args(arguments.split(' ')).output();
+    let output = output.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.success(), text(output.stdout), text(output.stderr))
 }
 
 #[test]
 fn the_program_prints_what_the_library_counts() {
     let file = TraceFile::zipf("program", 14, true);
     let trace = trace::load(&file.0).unwrap();
-    let run = |arguments: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hitratio"));
-        let output = command.arg("--trace").arg(&file.0).args(arguments.split(' ')).output();
-        let output = output.unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        (output.status.success(), text(output.stdout), text(output.stderr))
-    };
-    let (good, table, remarks) = run("--capacity 1%,500000 --policy clock,none --seed 5");
+    let arguments = "--mode data-limit --capacity 1%,500000 --policy clock,none --seed 5";
+    let (good, table, remarks) = hitratio(&file.0, arguments);
     assert!(good && remarks.is_empty(), "{remarks}");
     let name = pinion_loadgen::trace_name(&file.0);
     let percent = (trace.unique_bytes as f64 / 100.0).round() as u64;
     let mut expected = vec!["trace\tcapacity\tpolicy\tobject_hit_ratio\tbyte_hit_ratio".to_owned()];
-    for capacity_bytes in [percent, 500_000] {
-        for (label, policy) in [("clock", Policy::CLOCK), ("none", Policy::NONE)] {
-            let replay = Replay { policy, ..in_process(capacity_bytes, 5) };
-            let outcome = replay.run(&trace).unwrap();
+    for capacity in [percent, 500_000] {
+        for (label, policy) in [("clock", EvictionName::Clock), ("none", EvictionName::None)] {
+            let outcome = in_process(&trace, capacity, policy, 5);
             let (objects, bytes) = (outcome.object_hit_ratio(), outcome.byte_hit_ratio());
-            expected.push(format!("{name}\t{capacity_bytes}\t{label}\t{objects:.6}\t{bytes:.6}"));
+            expected.push(format!("{name}\t{capacity}\t{label}\t{objects:.6}\t{bytes:.6}"));
         }
     }
     assert_eq!(table.lines().collect::<Vec<_>>(), expected);
-    assert_eq!(run("--capacity 500000 --requests 1000").1.lines().count(), 2);
+    assert_eq!(hitratio(&file.0, "--capacity 500000 --requests 1000").1.lines().count(), 2);
+    // One percent of the keys, and the mean of three seeds.
+    let objects = hitratio(&file.0, "--mode objects --capacity 1% --seeds 3 --jobs 2").1;
+    let entries = (trace.unique as f64 / 100.0).round();
+    assert!(objects.lines().nth(1).unwrap().starts_with(&format!("{name}\t{entries}\tclock\t")));
     for (arguments, reason) in [
-        ("--capacity 0", "not a number of bytes"),
-        ("--capacity 10% --mode objects", "cost"),
-        ("--capacity 10% --policy lru", "clock or none"),
+        ("--capacity 0", "not a number"),
+        ("--policy clock", "--capacity"),
+        ("--capacity 10% --mode pages", "data-limit"),
+        ("--capacity 10% --policy clairvoyant", "clairvoyant"),
         ("--capacity 99999999999999", "shard cannot be set up"),
+        ("--capacity 10% --json /no/such/file", "/no/such/file"),
+        ("--compare /no/such/reference.tsv", "/no/such/reference.tsv"),
+        ("--compare /dev/null", "no column"),
+        ("--compare /dev/null --capacity 1%", "cannot be used with"),
+        ("--compare /dev/null --mode data-limit", "column"),
     ] {
-        let (good, _, text) = run(arguments);
+        let (good, _, text) = hitratio(&file.0, arguments);
         assert!(!good && text.contains(reason), "{arguments}: {text}");
     }
+}
+
+#[test]
+fn every_cell_of_a_reference_is_replayed() {
+    let folder = std::env::temp_dir().join(format!("pinion-compare-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    assert!(!hitratio(&folder, "--compare /dev/null").0, "no trace");
+    for (name, seed) in [("one", 1), ("two", 2)] {
+        let trace = Pattern::zipf(RANKS).trace(REQUESTS, true, seed);
+        // The folder is removed as a whole.
+        std::mem::forget(TraceFile::pack(&trace, folder.join(format!("{name}.ctr.zst"))));
+    }
+    let mut table = "trace\tcapacity\tpolicy\tobject_hit_ratio\tbyte_hit_ratio\tcapacity_unit\t\
+                     capacity_fraction\tsource\n"
+        .to_string();
+    for (unit, capacity) in [("objects", 100), ("objects", 5_000), ("bytes", 300_000)] {
+        table += &format!("one\t{capacity}\tLRU\t0.5\t0.5\t{unit}\t0.1\tlib\n");
+        table += &format!("one\t{capacity}\tFIFO\t0.4\tNA\t{unit}\t0.1\tlib\n");
+    }
+    let (reference, json) = (folder.join("reference.tsv"), folder.join("result.json"));
+    std::fs::write(&reference, table).unwrap();
+    let arguments =
+        format!("--compare {} --seeds 2 --json {}", reference.display(), json.display());
+    let (good, text, remarks) = hitratio(&folder, &arguments);
+    assert!(good && remarks.contains("nothing is published about two"), "{remarks}");
+    assert!(text.contains("over 2 cells") && text.contains("over 1 cells"), "{text}");
+    assert!(text.contains("FIFO 10.00 (2)") && text.contains("byte hit ratio"), "{text}");
+    let result: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    let cells = result["results"][0]["cells"].as_array().unwrap();
+    assert_eq!(cells.len(), 3);
+    assert!(cells.iter().all(|cell| cell["ours"].as_array().unwrap().len() == 2));
+    std::fs::remove_dir_all(&folder).unwrap();
 }

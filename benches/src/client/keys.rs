@@ -121,7 +121,8 @@ impl KeySource {
 
 /// Ranks by the approximate inversion of Gray et al., "Quickly generating billion-record
 /// synthetic databases", SIGMOD 1994, which most cache benchmarks use.
-struct Zipf {
+#[derive(Clone, Debug)]
+pub struct Zipf {
     count: f64,
     zeta: f64,
     exponent: f64,
@@ -130,7 +131,9 @@ struct Zipf {
 }
 
 impl Zipf {
-    fn new(count: u64, exponent: f64) -> Zipf {
+    /// Over ranks 0 to `count` - 1, with an exponent between 0 and 1. Takes time proportional to
+    /// the count.
+    pub fn new(count: u64, exponent: f64) -> Zipf {
         // Smallest terms first, so that none is lost to rounding.
         let zeta: f64 = (1..=count).rev().map(|rank| (rank as f64).powf(-exponent)).sum();
         let zeta_2 = 1.0 + 0.5_f64.powf(exponent);
@@ -138,8 +141,8 @@ impl Zipf {
         Zipf { count: count as f64, zeta, exponent, alpha: 1.0 / (1.0 - exponent), eta }
     }
 
-    /// The rank, from 0, to which a number below 1 belongs.
-    fn rank(&self, unit: f64) -> u64 {
+    /// The rank, from 0, to which a number below 1 belongs. Costs a power function.
+    pub fn rank(&self, unit: f64) -> u64 {
         let scaled = unit * self.zeta;
         if scaled < 1.0 || self.count < 2.0 {
             return 0;

@@ -29,7 +29,7 @@ mod replies;
 mod workload;
 
 pub use closed::{Client, Tally};
-pub use keys::{KeyDistribution, Prng};
+pub use keys::{KeyDistribution, Prng, Zipf};
 pub use open::{Arrivals, Group, GroupOutcome, OpenOutcome, OpenPlan, Pace};
 pub use workload::{Operation, Protocol, Workload};
 

@@ -37,6 +37,9 @@ pub use latency::{LatencyOptions, OpenOptions};
 pub use options::{CommonOptions, Instances, Mix, Variant};
 pub use saturation::SaturationOptions;
 
+pub(crate) use options::words;
+pub(crate) use report::{Table, number};
+
 use crate::client::ClientError;
 
 /// Compares cache servers with each other and with bare servers that move the same bytes.

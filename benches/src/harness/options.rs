@@ -192,7 +192,7 @@ impl CommonOptions {
 }
 
 /// Splits at blanks. There is no quoting; no option of the server needs it.
-pub(super) fn words(text: &str) -> Vec<String> {
+pub(crate) fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_string).collect()
 }
 

@@ -13,8 +13,9 @@ use std::time::Duration;
 use super::HarnessError;
 use super::account::{Cost, Meter};
 use super::options::{CommonOptions, Instances};
-use super::servers::{Server, ServerSpec};
+use super::servers::ServerSpec;
 use crate::client::{Client, ClientError, OpenOutcome, Prng, Tally};
+use crate::launch::Server;
 use crate::sys::cpu;
 
 /// How often a cell is tried in each round.
@@ -215,7 +216,7 @@ impl<'a> Bench<'a> {
     }
 
     fn start(&mut self, index: usize) -> Result<Server, HarnessError> {
-        let server = Server::start(&self.specs[index], self.options)?;
+        let server = self.specs[index].start(self.options)?;
         self.commands[index].clone_from(&server.command);
         Ok(server)
     }
