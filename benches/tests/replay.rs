@@ -71,7 +71,7 @@ fn over_a_socket(trace: &Trace, capacity_bytes: u64, pipeline: usize) -> ReplayR
 /// Replays in process, with the server's limit.
 fn in_process(trace: &Trace, capacity: u64, policy: EvictionName, seed: u64) -> Outcome {
     let replay = Replay { capacity, policy, requests: None, seed };
-    replay.run(&Prepared::new(trace, Charge::DataLimit, 64).unwrap()).unwrap()
+    replay.run(&Prepared::new(trace, Charge::DataLimit, 64)).unwrap()
 }
 
 fn agree(path: &Path, capacity_bytes: u64) {
@@ -128,14 +128,14 @@ fn hitratio(traces: &Path, arguments: &str) -> (bool, String, String) {
 fn the_program_prints_what_the_library_counts() {
     let file = TraceFile::zipf("program", 14, true);
     let trace = trace::load(&file.0).unwrap();
-    let arguments = "--mode data-limit --capacity 1%,500000 --policy clock,none --seed 5";
+    let arguments = "--mode data-limit --capacity 1%,500000 --policy tinylfu,none --seed 5";
     let (good, table, remarks) = hitratio(&file.0, arguments);
     assert!(good && remarks.is_empty(), "{remarks}");
     let name = pinion_loadgen::trace_name(&file.0);
     let percent = (trace.unique_bytes as f64 / 100.0).round() as u64;
     let mut expected = vec!["trace\tcapacity\tpolicy\tobject_hit_ratio\tbyte_hit_ratio".to_owned()];
     for capacity in [percent, 500_000] {
-        for (label, policy) in [("clock", EvictionName::Clock), ("none", EvictionName::None)] {
+        for (label, policy) in [("tinylfu", EvictionName::TinyLfu), ("none", EvictionName::None)] {
             let outcome = in_process(&trace, capacity, policy, 5);
             let (objects, bytes) = (outcome.object_hit_ratio(), outcome.byte_hit_ratio());
             expected.push(format!("{name}\t{capacity}\t{label}\t{objects:.6}\t{bytes:.6}"));
@@ -146,10 +146,10 @@ fn the_program_prints_what_the_library_counts() {
     // One percent of the keys, and the mean of three seeds.
     let objects = hitratio(&file.0, "--mode objects --capacity 1% --seeds 3 --jobs 2").1;
     let entries = (trace.unique as f64 / 100.0).round();
-    assert!(objects.lines().nth(1).unwrap().starts_with(&format!("{name}\t{entries}\tclock\t")));
+    assert!(objects.lines().nth(1).unwrap().starts_with(&format!("{name}\t{entries}\ttinylfu\t")));
     for (arguments, reason) in [
         ("--capacity 0", "not a number"),
-        ("--policy clock", "--capacity"),
+        ("--policy tinylfu", "--capacity"),
         ("--capacity 10% --mode pages", "data-limit"),
         ("--capacity 10% --policy clairvoyant", "clairvoyant"),
         ("--capacity 99999999999999", "shard cannot be set up"),

@@ -43,9 +43,9 @@ pub struct Options {
     #[arg(long, default_value = "8MiB", value_name = "SIZE")]
     pub value_max: Size,
 
-    /// What happens when memory is full: `clock` evicts the least recently used, approximately;
+    /// What happens when memory is full: `tinylfu` keeps what is used most;
     /// `none` refuses writes
-    #[arg(long, default_value = "clock", value_name = "POLICY")]
+    #[arg(long, default_value = "tinylfu", value_name = "POLICY")]
     pub eviction: EvictionName,
 
     /// How the core waits for work: auto, park, spin:50us or poll

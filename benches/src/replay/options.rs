@@ -16,7 +16,7 @@ use super::reference::{Reference, Unit};
 use super::{Outcome, Replay, ReplayError, parallel};
 
 /// The policy that is judged where none is named: the server's default.
-const DEFAULT_POLICY: &str = "clock";
+const DEFAULT_POLICY: &str = "tinylfu";
 /// Hash seeds of a comparison where their number is not given.
 const COMPARE_SEEDS: u64 = 5;
 /// How the name of a trace's file ends.
@@ -173,7 +173,7 @@ impl HitRatioOptions {
         for path in traces {
             let trace = trace::load(path).map_err(ReplayError::Trace)?;
             let charge = self.mode.unwrap_or(Charge::Bytes);
-            let prepared = self.prepare(&trace, charge, path, remarks)?;
+            let prepared = Prepared::new(&trace, charge, self.value_size);
             let mut lines = Vec::new();
             for capacity in &self.capacity {
                 for policy in &self.policy {
@@ -239,7 +239,7 @@ impl HitRatioOptions {
             let trace = trace::load(file).map_err(ReplayError::Trace)?;
             for &unit in units.iter().filter(|&&unit| !reference.capacities(&name, unit).is_empty())
             {
-                let prepared = self.prepare(&trace, charge_of(unit), file, remarks)?;
+                let prepared = Prepared::new(&trace, charge_of(unit), self.value_size);
                 for (policy, comparison) in self.policy.iter().zip(&mut comparisons) {
                     let plan = Plan {
                         reference: &reference,
@@ -257,28 +257,6 @@ impl HitRatioOptions {
             out.write_all(comparison.text().as_bytes()).map_err(ReplayError::Print)?;
         }
         Ok(comparisons.iter().map(Comparison::to_json).collect())
-    }
-
-    fn prepare<'a>(
-        &self,
-        trace: &'a Trace,
-        charge: Charge,
-        path: &Path,
-        remarks: &mut dyn Write,
-    ) -> Result<Prepared<'a>, ReplayError> {
-        let prepared =
-            Prepared::new(trace, charge, self.value_size).map_err(ReplayError::Engine)?;
-        if prepared.misweighed_keys() > 0 {
-            writeln!(
-                remarks,
-                "hitratio: {}: {} of {} keys cannot be charged exactly what their values weigh",
-                trace_name(path),
-                prepared.misweighed_keys(),
-                trace.unique
-            )
-            .map_err(ReplayError::Print)?;
-        }
-        Ok(prepared)
     }
 
     /// The files that are named, and those in the folders that are, by name.
