@@ -76,7 +76,7 @@ fn in_process(trace: &Trace, capacity: u64, policy: EvictionName, seed: u64) -> 
 
 fn agree(path: &Path, capacity_bytes: u64) {
     let trace = trace::load(path).unwrap();
-    let outcome = in_process(&trace, capacity_bytes, EvictionName::Clock, 1);
+    let outcome = in_process(&trace, capacity_bytes, EvictionName::TinyLfu, 1);
     assert_eq!((outcome.requests, outcome.refused), (REQUESTS, 0));
     assert!((0.2..0.9).contains(&outcome.object_hit_ratio()), "{outcome:?}");
     assert!(outcome.shard.counters.evictions > 1_000, "{outcome:?}");
@@ -106,7 +106,7 @@ fn an_unsized_trace_has_the_same_hit_ratios_in_process_and_over_a_socket() {
 fn the_seed_of_the_hash_hardly_matters_and_repeats_exactly() {
     let file = TraceFile::zipf("seeds", 13, true);
     let trace = trace::load(&file.0).unwrap();
-    let run = |seed| in_process(&trace, CAPACITY_BYTES, EvictionName::Clock, seed);
+    let run = |seed| in_process(&trace, CAPACITY_BYTES, EvictionName::TinyLfu, seed);
     let first = run(1);
     assert_eq!(run(1), first);
     for seed in 2..6 {
