@@ -66,7 +66,8 @@ impl GhostLine {
 
     #[inline(always)]
     fn holds(&self, marks: &Marks) -> bool {
-        let within = |words: &Marks| words.iter().zip(marks).all(|(word, mark)| word & mark == *mark);
+        let within =
+            |words: &Marks| words.iter().zip(marks).all(|(word, mark)| word & mark == *mark);
         within(&self.current) || within(&self.previous)
     }
 

@@ -130,3 +130,74 @@ impl Sizes {
         }
     }
 }
+/// The policies that can be chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// W-TinyLFU.
+    TinyLfu,
+}
+
+impl std::str::FromStr for Kind {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Kind, ()> {
+        match text {
+            "tinylfu" => Ok(Kind::TinyLfu),
+            _ => Err(()),
+        }
+    }
+}
+
+/// A shard's eviction policy.
+#[derive(Debug)]
+pub(crate) enum Policy {
+    /// W-TinyLFU.
+    TinyLfu(Box<TinyLfu>),
+}
+
+impl Policy {
+    pub(crate) fn new(kind: Kind, seed: u64, items_max: u64) -> std::io::Result<Policy> {
+        Ok(match kind {
+            Kind::TinyLfu => Policy::TinyLfu(Box::new(TinyLfu::new(seed, items_max)?)),
+        })
+    }
+    #[inline(always)]
+    pub(crate) fn hit(
+        &mut self,
+        hash: KeyHash,
+        frequency_before: u8,
+        cost: impl FnOnce() -> u64,
+        in_window: impl FnOnce() -> bool,
+    ) {
+        match self {
+            Policy::TinyLfu(policy) => policy.hit(hash, frequency_before, cost, in_window),
+        }
+    }
+    pub(crate) fn insert(&mut self, hash: KeyHash, cost: u64) -> u8 {
+        match self {
+            Policy::TinyLfu(policy) => policy.insert(hash, cost),
+        }
+    }
+    pub(crate) fn step(&mut self, residents: &mut impl Residents, demand: &Demand) -> Step {
+        match self {
+            Policy::TinyLfu(policy) => policy.step(residents, demand),
+        }
+    }
+    pub(crate) fn epoch(&self) -> bool {
+        match self {
+            Policy::TinyLfu(policy) => policy.epoch(),
+        }
+    }
+    pub(crate) fn table_lines_due(&mut self, lines: usize) -> std::ops::Range<usize> {
+        match self {
+            Policy::TinyLfu(policy) => policy.table_lines_due(lines),
+        }
+    }
+    pub(crate) fn stats(&self) -> TinyLfuStats {
+        match self {
+            Policy::TinyLfu(policy) => policy.stats(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

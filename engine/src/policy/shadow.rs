@@ -106,8 +106,7 @@ impl Store {
     /// The place in the index of a hash, or the empty place where its probe ends.
     fn place(&self, hash: u64) -> usize {
         let mut place = self.home(hash);
-        while self.index[place] != NONE
-            && self.entries[usize::from(self.index[place])].hash != hash
+        while self.index[place] != NONE && self.entries[usize::from(self.index[place])].hash != hash
         {
             place = (place + 1) & self.mask();
         }
@@ -302,7 +301,8 @@ impl Shadow {
             let full = store.is_full();
             let forced = step >= SHADOW_STEPS_FAIR;
             let demand = Demand { capacity, need: cost, full, forced };
-            let fits = !full && store.queues.iter().map(|list| list.cost).sum::<u64>() + cost <= capacity;
+            let fits =
+                !full && store.queues.iter().map(|list| list.cost).sum::<u64>() + cost <= capacity;
             if (forced && fits) || core.step(store, &demand) == Step::Idle {
                 break;
             }
