@@ -131,12 +131,15 @@ pub(crate) const HIT_SAMPLE_ITEMS: u64 = 8192;
 /// Hits for each that the climber sees, at most.
 pub(crate) const HIT_SAMPLE_MAX: u32 = 16;
 
-/// Used items that a queue recycles in a row.
+/// Used items that a queue recycles in a row, or that an insert promotes.
 pub(crate) const RECYCLES_MAX: u8 = 16;
 /// Items that an insert moves at most because the window's share has changed.
-pub(crate) const MOVES_PER_INSERT: u8 = 2;
+pub(crate) const MOVES_PER_INSERT: u8 = 4;
 /// Inserts between two looks at the number of items; small caches are looked at each time.
 pub(crate) const INSERTS_PER_SURVEY: u64 = 64;
+/// Candidate and victim count as at most this many times as costly as the other: a large item
+/// needs more uses than a small one, but never more than this many times as many.
+pub(crate) const COST_RATIO_MAX: u64 = 8;
 /// A window item of at least this frequency that loses is admitted by chance.
 pub(crate) const CHANCE_FREQUENCY_MIN: u8 = 6;
 /// How rare that chance is.

@@ -6,8 +6,9 @@
 //! frequency is a setting of this core (`ghost_admits`); the duel decides it.
 //!
 //! - C1. A step moves at most one item or evicts one.
-//! - C2. Recycling is bounded: after `RECYCLES_MAX` used items in a row the next one is treated as
-//!   unused, in the window and in the protected queue each.
+//! - C2. Moves are bounded: after `RECYCLES_MAX` used items in a row the next one is treated as
+//!   unused, in the window and in the protected queue each, and an insert promotes at most so many
+//!   from probation. So the steps from one insert to [`Step::Idle`] are bounded, whatever was used.
 //! - C3. A changed window share is paid for in small parts: `MOVES_PER_INSERT` items each insert.
 //!   A window above its share sends its excess to probation unopposed; a window below its share
 //!   grows with the inserts while probation gives the victims.
@@ -24,8 +25,8 @@ use super::sketch::Sketch;
 use super::window::Window;
 use super::{Demand, Queue, Resident, Residents, Step};
 use crate::bounds::{
-    CHANCE_FREQUENCY_MIN, CHANCE_ONE_IN, INSERTS_PER_SURVEY, MOVES_PER_INSERT, PROTECTED_SHARE,
-    RECYCLES_MAX,
+    CHANCE_FREQUENCY_MIN, CHANCE_ONE_IN, COST_RATIO_MAX, INSERTS_PER_SURVEY, MOVES_PER_INSERT,
+    PROTECTED_SHARE, RECYCLES_MAX,
 };
 use crate::hash::KeyHash;
 
@@ -57,8 +58,10 @@ pub(super) struct Core {
     /// Inserts since the core was made.
     inserts: u64,
     survey_due: bool,
+    /// Moves of a kind in a row, or since the last insert (C2).
     window_recycled: u8,
     protected_recycled: u8,
+    promoted: u8,
     /// What the window still has above a share that was lowered.
     release: u64,
     releases_left: u8,
@@ -86,6 +89,7 @@ impl Core {
             survey_due: true,
             window_recycled: 0,
             protected_recycled: 0,
+            promoted: 0,
             release: 0,
             releases_left: 0,
             trims_left: 0,
@@ -144,6 +148,7 @@ impl Core {
         }
         self.releases_left = MOVES_PER_INSERT;
         self.trims_left = MOVES_PER_INSERT;
+        self.promoted = 0;
         frequency
     }
 
@@ -215,19 +220,20 @@ impl Core {
             self.window_recycled += 1;
             return self.advance(residents, Queue::Window, Queue::Window);
         }
+        if !over && self.releases_left == 0 {
+            return Step::Idle;
+        }
         if !over || (self.release > 0 && self.releases_left > 0) {
             self.window_recycled = 0;
-            if over {
-                self.releases_left -= 1;
-                self.release = self.release.saturating_sub(candidate.cost);
-            }
+            self.releases_left -= 1;
+            self.release = self.release.saturating_sub(candidate.cost);
             return self.advance(residents, Queue::Window, Queue::Probation);
         }
         let Some((queue, victim)) = victim(residents) else {
             self.window_recycled = 0;
             return self.drop_item(residents, Queue::Window, &candidate);
         };
-        if queue == Queue::Probation && victim.referenced {
+        if self.promotes(queue, &victim) {
             return self.promote(residents);
         }
         self.window_recycled = 0;
@@ -245,7 +251,7 @@ impl Core {
     /// The main part gives an item unopposed; the window if the main part is empty.
     fn evict_victim(&mut self, residents: &mut impl Residents) -> Step {
         match victim(residents) {
-            Some((Queue::Probation, victim)) if victim.referenced => self.promote(residents),
+            Some((queue, victim)) if self.promotes(queue, &victim) => self.promote(residents),
             Some((queue, victim)) => self.drop_item(residents, queue, &victim),
             None => match residents.oldest(Queue::Window) {
                 Some(oldest) => self.drop_item(residents, Queue::Window, &oldest),
@@ -271,9 +277,16 @@ impl Core {
         }
     }
 
-    /// Whether the candidate is worth more than the victim.
+    /// Whether the candidate is worth more than the victim: by uses for what it costs.
     fn admits(&mut self, candidate: &Resident, victim: &Resident) -> bool {
-        if candidate.frequency > victim.frequency {
+        // Uses for the room: the victim's uses times the candidate's cost are what the swap loses.
+        let bound = |cost: u64, other: u64| {
+            cost.clamp(other / COST_RATIO_MAX, other.saturating_mul(COST_RATIO_MAX)).max(1)
+        };
+        let candidate_cost = bound(candidate.cost, victim.cost);
+        let gain = u64::from(candidate.frequency).saturating_mul(victim.cost.max(1));
+        let loss = u64::from(victim.frequency).saturating_mul(candidate_cost);
+        if gain > loss {
             return true;
         }
         if self.ghost_admits && self.ghost.contains(mix(candidate.hash.bits())) {
@@ -285,7 +298,12 @@ impl Core {
         candidate.frequency >= CHANCE_FREQUENCY_MIN && self.random.one_in(CHANCE_ONE_IN)
     }
 
+    fn promotes(&self, queue: Queue, victim: &Resident) -> bool {
+        queue == Queue::Probation && victim.referenced && self.promoted < RECYCLES_MAX
+    }
+
     fn promote(&mut self, residents: &mut impl Residents) -> Step {
+        self.promoted += 1;
         self.trims_left = self.trims_left.saturating_add(1);
         self.advance(residents, Queue::Probation, Queue::Protected)
     }

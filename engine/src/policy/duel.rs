@@ -147,7 +147,7 @@ mod tests {
     fn the_sample_shrinks_with_the_cache_and_holds_its_share_of_keys() {
         let mut duel = Duel::new(1, u64::MAX).unwrap();
         let keys = 1 << 16;
-        for (items, shift) in [(5_000, 0), (1 << 20, 8), (1 << 21, 9), (1 << 20, 9), (900, 0)] {
+        for (items, shift) in [(5_000, 0), (1 << 20, 8), (5 << 19, 9), (3 << 19, 9), (900, 0)] {
             duel.follow(items, items * 100);
             assert_eq!(duel.shift, shift, "{items} items");
             let sampled = (0..keys).filter(|&key| duel.samples(hash(key))).count() as f64;

@@ -105,7 +105,7 @@ mod tests {
     fn a_tiny_cache_keeps_a_window_of_one_item() {
         let mut window = Window::new();
         for _ in 0..200 {
-            window.hit(false, 100);
+            (0..80).for_each(|_| window.hit(false, 1));
             window.climb(20);
         }
         assert_eq!(window.cost_max(20), 1);

@@ -1,0 +1,4 @@
+//! The policies over an exact store.
+
+mod store;
+mod traces;
