@@ -42,6 +42,12 @@ pub const SEGMENT_BYTES_MAX: usize = 256 << 10;
 pub(crate) const SEGMENTS_WANTED: usize = 512;
 /// Segments that a limit must have room for, whatever the segment size.
 pub(crate) const SEGMENTS_MIN: usize = 16;
+/// Steps of the policy that a write grants it beyond those that make room.
+pub(crate) const BALANCE_STEPS: u64 = 32;
+/// A window may be above its share by one part of it in this many, and
+pub(crate) const WINDOW_SLACK_ONE_IN: u64 = 16;
+/// by one part of the capacity in this many.
+pub(crate) const EXCESS_ONE_IN: u64 = 256;
 /// Free segments that a shard keeps ahead of its writers: one for each queue's head, the one that
 /// a write opens, one for the cleaner, and one to lend.
 pub(crate) const SPARE_SEGMENTS: usize = 6;
@@ -63,6 +69,8 @@ pub(crate) const TAIL_ITEMS_BASE: usize = 32;
 pub(crate) const BYTES_PER_TAIL_ITEM: usize = 64;
 /// Tail items that a write evicts at most beyond its budget while it fits all the same.
 pub(crate) const FORCED_STEPS: u64 = 64;
+/// A write that must have room may make the cleaner copy this many times what it may otherwise.
+pub(crate) const FORCED_CLEANING: u64 = 4;
 /// Items at the tail whose table lines are asked for ahead of the cursor.
 pub(crate) const ITEMS_AHEAD: usize = 8;
 /// Bytes that one write copies for free, before those that its own bytes pay for.

@@ -152,6 +152,12 @@ impl Core {
         frequency
     }
 
+    /// Whether it is time for a survey.
+    #[inline]
+    pub(super) fn is_due(&self) -> bool {
+        self.survey_due
+    }
+
     /// Looks at the size of things if it is time, and lets the climber move. Returns whether it
     /// was time.
     #[inline]

@@ -193,6 +193,14 @@ impl Policy {
         }
     }
 
+    /// Whether it is time for `tend`.
+    #[inline]
+    pub(crate) fn is_due(&self) -> bool {
+        match self {
+            Policy::TinyLfu(policy) => policy.is_due(),
+        }
+    }
+
     /// Looks at the size of things if it is time.
     #[inline]
     pub(crate) fn tend(&mut self, residents: &impl Residents, capacity: u64) {
@@ -247,3 +255,6 @@ impl Policy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -112,6 +112,12 @@ impl TinyLfu {
         }
     }
 
+    /// Whether it is time for `tend`.
+    #[inline]
+    pub(crate) fn is_due(&self) -> bool {
+        self.core.is_due()
+    }
+
     /// What the window's items may cost together.
     pub(crate) fn window_max(&self, capacity: u64) -> u64 {
         self.core.window.cost_max(capacity)

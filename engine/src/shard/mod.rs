@@ -61,6 +61,8 @@ pub struct Shard {
     /// The next items at the tail of each queue, whose table lines were asked for.
     ahead: [Ahead; QUEUES],
     seen: Seen,
+    /// What the window may cost, with some slack, as of the policy's last look.
+    window_max: u64,
     /// Bytes of the mean item, within what a prefetch may ask for.
     typical_item_bytes: usize,
     counters: Counters,
@@ -127,6 +129,7 @@ impl Shard {
             ceiling: None,
             ahead: [Ahead::default(); QUEUES],
             seen: [None; QUEUES],
+            window_max: u64::MAX,
             typical_item_bytes: PREFETCH_BYTES_MAX / 2,
             counters: Counters::default(),
             work: Work::default(),

@@ -12,7 +12,7 @@
 //! An append of `n` bytes wants `level >= n`. Dropping an item raises the level by its size,
 //! copying one to a head leaves it. A write has a budget of steps and copied bytes that grows with
 //! its own size. When the budget is spent before the level is reached, one of the spare segments
-//! lends. Past that, items are evicted whether
+//! lends. Past that, while much is garbage it is cleaned all the same; then items are evicted whether
 //! used or not: a bounded number while the write fits anyway, so that the debt never falls due all
 //! at once, and as many as it takes if it does not.
 //!
@@ -31,8 +31,9 @@
 
 use super::{Ceiling, Shard};
 use crate::bounds::{
-    BYTES_PER_TAIL_ITEM, COMPACT_HARDER, COMPACT_ONE_DEAD_IN, COPY_BYTES_BASE, COPY_BYTES_PER_BYTE,
-    FORCED_STEPS, LINE_BYTES, LINES_PER_INSERT_MAX, SPARE_SEGMENTS, TAIL_ITEMS_BASE,
+    BALANCE_STEPS, BYTES_PER_TAIL_ITEM, COMPACT_HARDER, COMPACT_ONE_DEAD_IN, COPY_BYTES_BASE,
+    COPY_BYTES_PER_BYTE, EXCESS_ONE_IN, FORCED_CLEANING, FORCED_STEPS, LINE_BYTES,
+    LINES_PER_INSERT_MAX, SPARE_SEGMENTS, TAIL_ITEMS_BASE, WINDOW_SLACK_ONE_IN,
 };
 use crate::log::{Cleaning, State};
 use crate::policy::{Demand, QUEUES, Queue, Step};
@@ -74,10 +75,10 @@ impl Shard {
                 break;
             }
         }
-        if self.work.tail_steps > steps_before {
+        let is_full = self.work.tail_steps > steps_before;
+        self.balance(need, is_full);
+        if is_full {
             self.look_ahead();
-        } else {
-            self.tend();
         }
         if self.fits(need) {
             return Ok(());
@@ -146,8 +147,9 @@ impl Shard {
     /// One step towards room for `need`. `false` when nothing is left that may go.
     pub(super) fn room_step(&mut self, need: &Need, pace: Pace) -> bool {
         self.work.tail_steps += 1;
+        let copy_bytes_max = self.budget(need).1 * FORCED_CLEANING;
         let may_clean = match self.policy {
-            Some(_) => pace == Pace::Fair && self.garbage_is_much(),
+            Some(_) => self.garbage_is_much() && self.work.bytes_copied < copy_bytes_max,
             None => self.log.garbage_bytes() > 0,
         };
         let full = self.level(need, SPARE_SEGMENTS) < 0;
@@ -187,17 +189,33 @@ impl Shard {
         true
     }
 
-    /// Keeps the window at its share while there is room for all: by whole segments, or item by
-    /// item while it has only one.
-    fn tend(&mut self) {
-        if self.policy.is_none() {
+    /// Lets the policy put its queues in order once there is room: at every write when the shard
+    /// is full, else when the window is well above its share.
+    fn balance(&mut self, need: &Need, is_full: bool) {
+        let Some(policy) = &self.policy else { return };
+        if policy.is_due() {
+            let capacity = self.capacity();
+            let (Some(policy), tails) = self.tails(0) else { return };
+            policy.tend(&tails, capacity);
+            self.window_max = policy.window_max(capacity).map_or(u64::MAX, |window_max| {
+                window_max + window_max / WINDOW_SLACK_ONE_IN + capacity / EXCESS_ONE_IN
+            });
+        }
+        if !is_full && self.log.queue_cost(Queue::Window) <= self.window_max {
             return;
         }
-        let demand = Demand { capacity: self.capacity(), need: 0, full: false, forced: false };
-        let (Some(policy), tails) = self.tails(0) else { return };
-        policy.tend(&tails, demand.capacity);
-        if !self.shift_window(demand.capacity) && self.log.has_one_segment(Queue::Window) {
-            self.policy_step(demand);
+        // What there is room for is not to be made room for again.
+        let capacity = self.capacity().max(self.log.cost() + need.cost);
+        if self.shift_window(capacity) {
+            return;
+        }
+        let demand = Demand { capacity, need: need.cost, full: false, forced: false };
+        let steps_max = self.work.tail_steps + BALANCE_STEPS;
+        while self.work.tail_steps < steps_max {
+            self.work.tail_steps += 1;
+            if !self.policy_step(demand) {
+                break;
+            }
         }
     }
 
