@@ -126,7 +126,7 @@ pub(crate) const HIT_SAMPLE_MAX: u32 = 16;
 /// Used items that a queue recycles in a row, or that an insert promotes.
 pub(crate) const RECYCLES_MAX: u8 = 16;
 /// Items that an insert moves at most because the window's share has changed.
-pub(crate) const MOVES_PER_INSERT: u8 = 4;
+pub(crate) const MOVES_PER_INSERT: u8 = 2;
 /// Inserts between two looks at the number of items; small caches are looked at each time.
 pub(crate) const INSERTS_PER_SURVEY: u64 = 64;
 /// Candidate and victim count as at most this many times as costly as the other: a large item
@@ -137,6 +137,12 @@ pub(crate) const CHANCE_FREQUENCY_MIN: u8 = 6;
 /// How rare that chance is.
 pub(crate) const CHANCE_ONE_IN: u32 = 128;
 
+/// The youngest part of the capacity in the LRU policy.
+pub(crate) const LRU_YOUNG_SHARE: f64 = 0.25;
+/// The part after it; the rest is the oldest.
+pub(crate) const LRU_MIDDLE_SHARE: f64 = 0.35;
+/// The random policy lets one item in this many go when it is the oldest.
+pub(crate) const RANDOM_ONE_IN: u32 = 2;
 /// Entries of a shadow cache at most.
 pub(crate) const SHADOW_ENTRIES_MAX: u64 = 8191;
 /// Entries of a shadow cache at least, where that many items fit.

@@ -12,19 +12,22 @@
 //!                          evicted <---+
 //! ```
 //!
-//! - P1. One call of [`Policy::step`] moves at most one item, or evicts one. The caller decides how
-//!   many steps a write may take, and asks for [`Demand::forced`] ones when it must have room.
-//! - P2. [`Step::Idle`] means that nothing is left to do: the demand fits, and no queue is above
-//!   its share; or nothing is left that could go.
+//! - P1. One call of [`Policy::step`] moves at most one item and evicts at most one. The caller
+//!   decides how many steps a write may take, and asks for [`Demand::forced`] ones when it must
+//!   have room at once. Unforced steps end too: an insert takes a few dozen at most.
+//! - P2. [`Step::Idle`] means that the demand fits, or that no item is left. Queues that are above
+//!   their share may be left to the steps of later inserts.
 //! - P3. `forced` steps always evict while there is a resident.
 //!
-//! A policy other than W-TinyLFU keeps all items in `Queue::Window`, where inserts go.
+//! Every policy takes inserts in `Queue::Window`. The plain ones use the queues in their own ways
+//! (`queues`).
 
 mod ageing;
 mod core;
 mod duel;
 mod ghost;
 mod lines;
+mod queues;
 mod random;
 mod shadow;
 mod sketch;
@@ -32,8 +35,12 @@ mod tiny_lfu;
 mod window;
 
 pub(crate) use ghost::GhostLine;
+pub(crate) use queues::{Lfu, Lru, RandomChoice};
 pub(crate) use sketch::SketchLine;
 pub(crate) use tiny_lfu::{TinyLfu, TinyLfuStats};
+
+use std::io;
+use std::ops::Range;
 
 use crate::bounds::{
     GHOST_ITEMS_PER_LINE, SKETCH_ITEMS_PER_LINE, SKETCH_ITEMS_PER_LINE_SMALL, SKETCH_LINES_MIN,
@@ -106,7 +113,7 @@ pub(crate) enum Step {
     Idle,
     /// One item was moved.
     Moved,
-    /// One item was evicted.
+    /// One item was evicted, and at most one other moved.
     Evicted,
 }
 
@@ -133,33 +140,53 @@ impl Sizes {
 /// The policies that can be chosen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
-    /// W-TinyLFU.
+    /// W-TinyLFU, with a climbing window and a duel about ghosts.
     TinyLfu,
-}
-
-impl std::str::FromStr for Kind {
-    type Err = ();
-    fn from_str(text: &str) -> Result<Kind, ()> {
-        match text {
-            "tinylfu" => Ok(Kind::TinyLfu),
-            _ => Err(()),
-        }
-    }
+    /// Least recently used.
+    Lru,
+    /// Least frequently used, with ageing.
+    Lfu,
+    /// First in, first out.
+    Fifo,
+    /// Any item, by chance.
+    Random,
 }
 
 /// A shard's eviction policy.
 #[derive(Debug)]
 pub(crate) enum Policy {
-    /// W-TinyLFU.
+    /// [`Kind::TinyLfu`].
     TinyLfu(Box<TinyLfu>),
+    /// [`Kind::Lru`].
+    Lru(Lru),
+    /// [`Kind::Lfu`].
+    Lfu(Lfu),
+    /// [`Kind::Fifo`].
+    Fifo,
+    /// [`Kind::Random`].
+    Random(RandomChoice),
 }
 
 impl Policy {
-    pub(crate) fn new(kind: Kind, seed: u64, items_max: u64) -> std::io::Result<Policy> {
+    /// A policy for a cache of at most about `items_max` items. W-TinyLFU reserves address space
+    /// for so many, and commits it as they come; the others need none.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, when memory cannot be reserved.
+    pub(crate) fn new(kind: Kind, seed: u64, items_max: u64) -> io::Result<Policy> {
         Ok(match kind {
             Kind::TinyLfu => Policy::TinyLfu(Box::new(TinyLfu::new(seed, items_max)?)),
+            Kind::Lru => Policy::Lru(Lru::new(seed)),
+            Kind::Lfu => Policy::Lfu(Lfu::new()),
+            Kind::Fifo => Policy::Fifo,
+            Kind::Random => Policy::Random(RandomChoice::new(seed)),
         })
     }
+
+    /// Counts a hit of a resident whose counter stood at `frequency_before`. The store raises the
+    /// counter and sets the CLOCK bit. The closures tell the item's cost, and whether it is in
+    /// `Queue::Window`; they are called for samples only. A handful of instructions otherwise.
     #[inline(always)]
     pub(crate) fn hit(
         &mut self,
@@ -170,31 +197,78 @@ impl Policy {
     ) {
         match self {
             Policy::TinyLfu(policy) => policy.hit(hash, frequency_before, cost, in_window),
+            Policy::Lfu(policy) => policy.ageing.count(frequency_before),
+            Policy::Lru(_) | Policy::Fifo | Policy::Random(_) => (),
         }
     }
+
+    /// Counts the insertion of a key that was absent, before the steps that make room for its
+    /// `cost`. Returns the frequency that its slot begins with.
+    #[inline]
     pub(crate) fn insert(&mut self, hash: KeyHash, cost: u64) -> u8 {
         match self {
             Policy::TinyLfu(policy) => policy.insert(hash, cost),
+            Policy::Lru(policy) => policy.insert(),
+            Policy::Lfu(policy) => policy.insert(),
+            Policy::Fifo | Policy::Random(_) => 0,
         }
     }
+
+    /// Asks for the memory that `insert` will touch, or `step` when the key's item is the oldest.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: KeyHash) {
+        if let Policy::TinyLfu(policy) = self {
+            policy.prefetch(hash);
+        }
+    }
+
+    /// One step towards the demand (P1 to P3).
     pub(crate) fn step(&mut self, residents: &mut impl Residents, demand: &Demand) -> Step {
         match self {
             Policy::TinyLfu(policy) => policy.step(residents, demand),
+            Policy::Lru(policy) => policy.step(residents, demand),
+            Policy::Lfu(policy) => policy.step(residents, demand),
+            Policy::Fifo => queues::fifo_step(residents, demand),
+            Policy::Random(policy) => policy.step(residents, demand),
         }
     }
+
+    /// The present epoch's bit: a counter that was last written under the other bit is halved once
+    /// before it is used. May change in `insert` only.
+    #[inline(always)]
     pub(crate) fn epoch(&self) -> bool {
         match self {
             Policy::TinyLfu(policy) => policy.epoch(),
+            Policy::Lfu(policy) => policy.ageing.epoch(),
+            Policy::Lru(_) | Policy::Fifo | Policy::Random(_) => false,
         }
     }
-    pub(crate) fn table_lines_due(&mut self, lines: usize) -> std::ops::Range<usize> {
+
+    /// The lines (or buckets) of the store's table, which has `lines`, to bring up to date with the
+    /// epoch now: at most `AGEING_LINES_PER_CALL`. To be asked with every insert, as no epoch
+    /// ends before its sweep; a line that is added must be up to date.
+    #[inline]
+    pub(crate) fn table_lines_due(&mut self, lines: usize) -> Range<usize> {
         match self {
             Policy::TinyLfu(policy) => policy.table_lines_due(lines),
+            Policy::Lfu(policy) => policy.ageing.table_lines_due(lines),
+            Policy::Lru(_) | Policy::Fifo | Policy::Random(_) => 0..0,
         }
     }
+
+    /// Bytes that the policy takes beside the items.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Policy::TinyLfu(policy) => policy.bytes(),
+            Policy::Lru(_) | Policy::Lfu(_) | Policy::Fifo | Policy::Random(_) => 0,
+        }
+    }
+
+    /// Counters and gauges; zero for policies that count nothing.
     pub(crate) fn stats(&self) -> TinyLfuStats {
         match self {
             Policy::TinyLfu(policy) => policy.stats(),
+            _ => TinyLfuStats::default(),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::store::Store;
-use crate::policy::Policy;
+use crate::policy::{Kind, Policy};
 
 struct Trace {
     keys: Vec<u32>,
@@ -61,7 +61,15 @@ fn variable(name: &str, default: &str) -> String {
 }
 
 fn policy(name: &str, seed: u64, items_max: u64) -> Policy {
-    Policy::new(name.parse().unwrap(), seed, items_max).unwrap()
+    let kind = match name {
+        "tinylfu" => Kind::TinyLfu,
+        "lru" => Kind::Lru,
+        "lfu" => Kind::Lfu,
+        "fifo" => Kind::Fifo,
+        "random" => Kind::Random,
+        other => panic!("no policy is called {other}"),
+    };
+    Policy::new(kind, seed, items_max).unwrap()
 }
 
 #[test]
@@ -115,11 +123,10 @@ fn traces() {
         let ours = sum / seeds as f64;
         let gap = cell.best - ours;
         let rival = cell.rows[row];
+        let (best, spread, cost_hits) = (cell.best, high - low, cost_sum / seeds as f64);
         println!(
-            "{trace:18} {capacity:9} {:6.2} {rival:6.2} {ours:6.2} {:5.2} {gap:6.2} {moves:.2} {steps} {:.2}",
-            cell.best,
-            high - low,
-            cost_sum / seeds as f64
+            "{trace:18} {capacity:9} {best:6.2} {rival:6.2} {ours:6.2} {spread:5.2} {gap:6.2} \
+             {moves:.2} {steps} {cost_hits:.2}"
         );
         count += 1;
         gaps += gap;
