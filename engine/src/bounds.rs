@@ -84,7 +84,7 @@ pub(crate) const TAIL_LOOKS: usize = 8;
 /// room may have been too short for the next item.
 pub(crate) const SLACK_ONE_IN: usize = 3;
 /// Segments that one step of the cleaner looks at.
-pub(crate) const HAND_LOOKS: usize = 16;
+pub(crate) const HAND_LOOKS: usize = 64;
 /// Bytes of pages that one tail step copies at most to fuller segments.
 pub(crate) const GATHER_BYTES_MAX: usize = 64 << 10;
 /// A shard that evicts nothing compacts this many times harder before it refuses a write.
@@ -153,6 +153,12 @@ pub(crate) const CHANCE_FREQUENCY_MIN: u8 = 6;
 /// How rare that chance is.
 pub(crate) const CHANCE_ONE_IN: u32 = 128;
 
+/// The youngest part of the capacity in the LRU policy.
+pub(crate) const LRU_YOUNG_SHARE: f64 = 0.25;
+/// The part after it; the rest is the oldest.
+pub(crate) const LRU_MIDDLE_SHARE: f64 = 0.35;
+/// The random policy lets one item in this many go when it is the oldest.
+pub(crate) const RANDOM_ONE_IN: u32 = 2;
 /// Entries of a shadow cache at most.
 pub(crate) const SHADOW_ENTRIES_MAX: u64 = 8191;
 /// Entries of a shadow cache at least, where that many items fit.

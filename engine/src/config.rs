@@ -37,6 +37,14 @@ pub enum Eviction {
     /// W-TinyLFU: a new item stays if it is used more often than the one that it would replace.
     #[default]
     TinyLfu,
+    /// The least recently used item goes, nearly.
+    Lru,
+    /// The least frequently used item goes, nearly; frequencies age.
+    Lfu,
+    /// The oldest item goes.
+    Fifo,
+    /// Any item goes.
+    Random,
     /// Nothing goes: the write fails with [`crate::SetError::NoSpace`].
     None,
 }

@@ -2,8 +2,10 @@
 
 mod common;
 
-use common::{Random, get, is_equal, set, set_until, shard, shard_without_eviction, value_of};
-use pinion_engine::{Deleted, Shard, ShardConfig, Work};
+use common::{
+    Random, get, is_equal, set, set_until, shard, shard_with, shard_without_eviction, value_of,
+};
+use pinion_engine::{Deleted, Eviction, Shard, ShardConfig, Work};
 
 /// Tail steps that a write may take for free, with those that go beyond its budget, those that
 /// balance the queues, and dead items that the last ones pass at each queue's tail.
@@ -192,7 +194,8 @@ fn without_eviction_expired_items_make_room_in_the_end() {
 #[test]
 fn a_change_of_value_sizes_strands_no_memory() {
     let mut random = Random::announced(24);
-    let mut shard = shard(32 << 20);
+    // A policy that takes all that comes.
+    let mut shard = shard_with(Eviction::Lru, 32 << 20);
     // Large values, of which scattered ones stay in use, then small ones.
     for n in 0..2_000 {
         set(&mut shard, &key(n), &vec![1; 40_000 + random.below(100_000) as usize]).unwrap();

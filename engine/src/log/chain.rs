@@ -82,13 +82,6 @@ impl Log {
         self.segments[chain.tail as usize].left_bytes()
     }
 
-    /// Whether a queue lies in one segment.
-    #[inline]
-    pub(crate) fn has_one_segment(&self, queue: Queue) -> bool {
-        let chain = self.chain(queue);
-        chain.tail == chain.head && chain.tail != NO_SEGMENT
-    }
-
     /// Whether a queue's oldest segment was written before the last flush.
     pub(crate) fn tail_is_flushed(&self, queue: Queue) -> bool {
         let tail = self.segments.get(self.chain(queue).tail as usize);

@@ -7,7 +7,7 @@
 //!
 //! - H1. The hand's segment is one of a queue and not its head; or there is none.
 //!
-//! Cost: a step examines at most 16 segments or one item. A segment of which one part in `n` is
+//! Cost: a step examines at most 64 segments or one item. A segment of which one part in `n` is
 //! garbage costs `n - 1` bytes copied for each byte gained.
 
 use super::segment::Kind;
@@ -18,7 +18,7 @@ use crate::item::Header;
 /// What the cleaner stands at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Cleaning {
-    /// No segment is worth it.
+    /// No segment is worth it, among those that were looked at.
     Nothing,
     /// It went on to another segment, or freed one.
     Moved,
@@ -107,7 +107,7 @@ impl Log {
             index = next;
         }
         self.resume = index;
-        Cleaning::Moved
+        Cleaning::Nothing
     }
 
     /// Bytes that the cleaner has gained of a segment that is not free yet, with the room that it

@@ -154,7 +154,7 @@ mod tests {
         assert!(ageing.epoch());
         let mut seen = vec![0; 900];
         let mut calls = 0;
-        while seen.iter().any(|&count| count == 0) {
+        while seen.contains(&0) {
             ageing.count(3);
             let due = ageing.table_lines_due(seen.len());
             assert!(due.len() <= AGEING_LINES_PER_CALL);

@@ -5,10 +5,11 @@
 //! is the oldest of its queue. Whether a key that was evicted lately is admitted whatever its
 //! frequency is a setting of this core (`ghost_admits`); the duel decides it.
 //!
-//! - C1. A step moves at most one item or evicts one.
+//! - C1. A step moves at most one item and evicts at most one.
 //! - C2. Moves are bounded: after `RECYCLES_MAX` used items in a row the next one is treated as
-//!   unused, in the window and in the protected queue each, and an insert promotes at most so many
-//!   from probation. So the steps from one insert to [`Step::Idle`] are bounded, whatever was used.
+//!   unused, in the window and in the protected queue each, and from one eviction to the next
+//!   probation promotes at most so many. So the steps that an insert takes to [`Step::Idle`] are
+//!   bounded, whatever was used.
 //! - C3. A changed window share is paid for in small parts: `MOVES_PER_INSERT` items each insert.
 //!   A window above its share sends its excess to probation unopposed; a window below its share
 //!   grows with the inserts while probation gives the victims.
@@ -58,7 +59,7 @@ pub(super) struct Core {
     /// Inserts since the core was made.
     inserts: u64,
     survey_due: bool,
-    /// Moves of a kind in a row, or since the last insert (C2).
+    /// Moves of a kind in a row, or since the last eviction (C2).
     window_recycled: u8,
     protected_recycled: u8,
     promoted: u8,
@@ -113,14 +114,12 @@ impl Core {
         self.sketch.lines()
     }
 
-    /// Asks for the lines that inserting the key will touch.
+    /// Asks for the lines that inserting or evicting the key will touch.
     #[inline]
     pub(super) fn prefetch(&self, hash: KeyHash) {
         let mixed = mix(hash.bits());
         self.sketch.prefetch(mixed);
-        if self.ghost_admits {
-            self.ghost.prefetch(mixed);
-        }
+        self.ghost.prefetch(mixed);
     }
 
     /// Counts the insertion of a key that was absent. Returns its frequency.
@@ -143,12 +142,11 @@ impl Core {
         self.sketch.follow(self.items);
         self.ghost.follow(self.items);
         self.inserts += 1;
-        if self.inserts < INSERTS_PER_SURVEY || self.inserts % INSERTS_PER_SURVEY == 0 {
+        if self.inserts < INSERTS_PER_SURVEY || self.inserts.is_multiple_of(INSERTS_PER_SURVEY) {
             self.survey_due = true;
         }
         self.releases_left = MOVES_PER_INSERT;
         self.trims_left = MOVES_PER_INSERT;
-        self.promoted = 0;
         frequency
     }
 
@@ -323,9 +321,13 @@ impl Core {
     /// Evicts the oldest of `queue`, and remembers it.
     fn drop_item(&mut self, residents: &mut impl Residents, queue: Queue, item: &Resident) -> Step {
         let mixed = mix(item.hash.bits());
-        self.sketch.raise(mixed, item.frequency);
+        // A count of one is what its insertion left in the sketch.
+        if item.frequency > 1 {
+            self.sketch.raise(mixed, item.frequency);
+        }
         self.ghost.add(mixed, self.items);
         residents.evict(queue);
+        self.promoted = 0;
         Step::Evicted
     }
 }

@@ -84,7 +84,8 @@ impl GhostLine {
 fn marks_of(mixed: u64) -> Marks {
     let mut marks = [0; WORDS];
     for place in 0..BITS_PER_KEY {
-        let bit = ((mixed >> (32 + 8 * place)) as u32 & 0xff) * BITS >> 8;
+        let byte = (mixed >> (32 + 8 * place)) as u32 & 0xff;
+        let bit = (byte * BITS) >> 8;
         marks[bit as usize / 64] |= 1 << (bit % 64);
     }
     marks

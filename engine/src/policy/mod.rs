@@ -12,19 +12,22 @@
 //!                          evicted <---+
 //! ```
 //!
-//! - P1. One call of [`Policy::step`] moves at most one item, or evicts one. The caller decides how
-//!   many steps a write may take, and asks for [`Demand::forced`] ones when it must have room.
-//! - P2. [`Step::Idle`] means that nothing is left to do: the demand fits, and no queue is above
-//!   its share; or nothing is left that could go.
+//! - P1. One call of [`Policy::step`] moves at most one item and evicts at most one. The caller
+//!   decides how many steps a write may take, and asks for [`Demand::forced`] ones when it must
+//!   have room at once. Unforced steps end too: an insert takes a few dozen at most.
+//! - P2. [`Step::Idle`] means that the demand fits, or that no item is left. Queues that are above
+//!   their share may be left to the steps of later inserts.
 //! - P3. `forced` steps always evict while there is a resident.
 //!
-//! A policy other than W-TinyLFU keeps all items in `Queue::Window`, where inserts go.
+//! Every policy takes inserts in `Queue::Window`. The plain ones use the queues in their own ways
+//! (`queues`).
 
 mod ageing;
 mod core;
 mod duel;
 mod ghost;
 mod lines;
+mod queues;
 mod random;
 mod shadow;
 mod sketch;
@@ -32,9 +35,11 @@ mod tiny_lfu;
 mod window;
 
 pub(crate) use ghost::GhostLine;
+pub(crate) use queues::{Lfu, Lru, RandomChoice};
 pub(crate) use sketch::SketchLine;
 pub(crate) use tiny_lfu::{TinyLfu, TinyLfuStats};
 
+use std::io;
 use std::ops::Range;
 
 use crate::bounds::{
@@ -115,7 +120,7 @@ pub(crate) enum Step {
     Idle,
     /// One item was moved.
     Moved,
-    /// One item was evicted.
+    /// One item was evicted, and at most one other moved.
     Evicted,
 }
 
@@ -144,8 +149,16 @@ impl Sizes {
 /// A shard's eviction policy.
 #[derive(Debug)]
 pub(crate) enum Policy {
-    /// W-TinyLFU.
+    /// [`Kind::TinyLfu`].
     TinyLfu(Box<TinyLfu>),
+    /// [`Kind::Lru`].
+    Lru(Lru),
+    /// [`Kind::Lfu`].
+    Lfu(Lfu),
+    /// [`Kind::Fifo`].
+    Fifo,
+    /// [`Kind::Random`].
+    Random(RandomChoice),
 }
 
 impl Policy {
@@ -161,17 +174,22 @@ impl Policy {
         seed: u64,
         items_max: u64,
         side_max: u64,
-    ) -> std::io::Result<Option<Policy>> {
-        Ok(match eviction {
+    ) -> io::Result<Option<Policy>> {
+        Ok(Some(match eviction {
             Eviction::TinyLfu => {
-                Some(Policy::TinyLfu(Box::new(TinyLfu::new(seed, items_max, side_max)?)))
+                Policy::TinyLfu(Box::new(TinyLfu::new(seed, items_max, side_max)?))
             }
-            Eviction::None => None,
-        })
+            Eviction::Lru => Policy::Lru(Lru::new(seed)),
+            Eviction::Lfu => Policy::Lfu(Lfu::new()),
+            Eviction::Fifo => Policy::Fifo,
+            Eviction::Random => Policy::Random(RandomChoice::new(seed)),
+            Eviction::None => return Ok(None),
+        }))
     }
 
-    /// A hit of a resident whose counter stood at `frequency_before`. The two closures are asked
-    /// only for sampled keys and hits. A handful of instructions otherwise.
+    /// Counts a hit of a resident whose counter stood at `frequency_before`. The store raises the
+    /// counter and sets the CLOCK bit. The closures tell the item's cost, and whether it is in
+    /// `Queue::Window`; they are called for samples only. A handful of instructions otherwise.
     #[inline(always)]
     pub(crate) fn hit(
         &mut self,
@@ -182,14 +200,20 @@ impl Policy {
     ) {
         match self {
             Policy::TinyLfu(policy) => policy.hit(hash, frequency_before, cost, in_window),
+            Policy::Lfu(policy) => policy.ageing.count(frequency_before),
+            Policy::Lru(_) | Policy::Fifo | Policy::Random(_) => (),
         }
     }
 
-    /// A key that is absent is about to be stored, at `cost`. Returns the frequency for its slot.
-    /// To be called before the steps that make room for it.
+    /// Counts the insertion of a key that was absent, before the steps that make room for its
+    /// `cost`. Returns the frequency that its slot begins with.
+    #[inline]
     pub(crate) fn insert(&mut self, hash: KeyHash, cost: u64) -> u8 {
         match self {
             Policy::TinyLfu(policy) => policy.insert(hash, cost),
+            Policy::Lru(policy) => policy.insert(),
+            Policy::Lfu(policy) => policy.insert(),
+            Policy::Fifo | Policy::Random(_) => 0,
         }
     }
 
@@ -198,60 +222,86 @@ impl Policy {
     pub(crate) fn is_due(&self) -> bool {
         match self {
             Policy::TinyLfu(policy) => policy.is_due(),
+            _ => false,
         }
     }
 
     /// Looks at the size of things if it is time.
     #[inline]
     pub(crate) fn tend(&mut self, residents: &impl Residents, capacity: u64) {
-        match self {
-            Policy::TinyLfu(policy) => policy.tend(residents, capacity),
+        if let Policy::TinyLfu(policy) = self {
+            policy.tend(residents, capacity);
         }
     }
 
-    /// One step towards the demand.
+    /// Asks for the memory that `insert` will touch, or `step` when the key's item is the oldest.
+    #[inline]
+    #[cfg_attr(not(test), expect(dead_code, reason = "the shard does not call it yet"))]
+    pub(crate) fn prefetch(&self, hash: KeyHash) {
+        if let Policy::TinyLfu(policy) = self {
+            policy.prefetch(hash);
+        }
+    }
+
+    /// One step towards the demand (P1 to P3).
     pub(crate) fn step(&mut self, residents: &mut impl Residents, demand: &Demand) -> Step {
         match self {
             Policy::TinyLfu(policy) => policy.step(residents, demand),
+            Policy::Lru(policy) => policy.step(residents, demand),
+            Policy::Lfu(policy) => policy.step(residents, demand),
+            Policy::Fifo => queues::fifo_step(residents, demand),
+            Policy::Random(policy) => policy.step(residents, demand),
         }
     }
 
-    /// What the window's items may cost together, where the policy has a window.
-    pub(crate) fn window_max(&self, capacity: u64) -> Option<u64> {
-        match self {
-            Policy::TinyLfu(policy) => Some(policy.window_max(capacity)),
+    /// What a queue's items may cost together, where items go on to the next queue beyond that.
+    pub(crate) fn share_max(&self, queue: Queue, capacity: u64) -> Option<u64> {
+        match (self, queue) {
+            (Policy::TinyLfu(policy), Queue::Window) => Some(policy.window_max(capacity)),
+            (Policy::Lru(_), Queue::Window | Queue::Probation) => {
+                Some(Lru::share_max(queue, capacity))
+            }
+            _ => None,
         }
     }
 
-    /// The present epoch: counters that were written in another one are to be halved once.
+    /// The present epoch's bit: a counter that was last written under the other bit is halved once
+    /// before it is used. May change in `insert` only.
     #[inline(always)]
     pub(crate) fn epoch(&self) -> bool {
         match self {
             Policy::TinyLfu(policy) => policy.epoch(),
+            Policy::Lfu(policy) => policy.ageing.epoch(),
+            Policy::Lru(_) | Policy::Fifo | Policy::Random(_) => false,
         }
     }
 
-    /// The lines of the table, which has `lines`, that are to be brought up to date with the epoch
-    /// now. To be called with every insert.
+    /// The lines (or buckets) of the store's table, which has `lines`, to bring up to date with the
+    /// epoch now: at most `AGEING_LINES_PER_CALL`. To be asked with every insert, as no epoch
+    /// ends before its sweep; a line that is added must be up to date.
     #[inline]
     pub(crate) fn table_lines_due(&mut self, lines: usize) -> Range<usize> {
         match self {
             Policy::TinyLfu(policy) => policy.table_lines_due(lines),
+            Policy::Lfu(policy) => policy.ageing.table_lines_due(lines),
+            Policy::Lru(_) | Policy::Fifo | Policy::Random(_) => 0..0,
         }
     }
 
-    /// Bytes of what the policy remembers.
-    #[inline]
+    /// Bytes that the policy takes beside the items.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Policy::TinyLfu(policy) => policy.bytes(),
+            Policy::Lru(_) | Policy::Lfu(_) | Policy::Fifo | Policy::Random(_) => 0,
         }
     }
 
-    /// Counters and gauges.
+    /// Counters and gauges; zero for policies that count nothing.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the shard does not call it yet"))]
     pub(crate) fn stats(&self) -> TinyLfuStats {
         match self {
             Policy::TinyLfu(policy) => policy.stats(),
+            _ => TinyLfuStats::default(),
         }
     }
 }

@@ -23,7 +23,7 @@ impl Random {
     /// A number below `bound`, which is not 0.
     #[inline]
     pub(super) fn below(&mut self, bound: u32) -> u32 {
-        ((self.next() >> 32) * u64::from(bound) >> 32) as u32
+        (((self.next() >> 32) * u64::from(bound)) >> 32) as u32
     }
 
     /// True once in `n` times; `n` is not 0.

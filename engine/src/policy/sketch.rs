@@ -89,7 +89,7 @@ fn places(mixed: u64) -> [(usize, u32); ROWS] {
         (2 * row + usize::from(counter >> 4), u32::from(counter & 0xf) * 4)
     };
     // The last row lacks one counter, so its byte is scaled and not cut.
-    let last = (u32::from(byte(3)) * 31 >> 8) as u8;
+    let last = ((u32::from(byte(3)) * 31) >> 8) as u8;
     [place(0, byte(0) & 31), place(1, byte(1) & 31), place(2, byte(2) & 31), place(3, last)]
 }
 

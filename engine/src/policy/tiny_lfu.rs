@@ -89,7 +89,7 @@ impl TinyLfu {
         self.core.insert(hash)
     }
 
-    /// Asks for the memory that `insert` will touch.
+    /// Asks for the memory that inserting or evicting the key will touch.
     #[inline]
     pub(crate) fn prefetch(&self, hash: KeyHash) {
         self.core.prefetch(hash);

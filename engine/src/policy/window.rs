@@ -36,7 +36,7 @@ impl Window {
     /// What the window's items may cost together, at least 1.
     #[inline]
     pub(super) fn cost_max(&self, capacity: u64) -> u64 {
-        ((self.share * capacity as f64).round() as u64).max(1)
+        ((self.share * capacity as f64 + 0.5) as u64).max(1)
     }
 
     /// Counts a hit that stands for `requests` of them.

@@ -61,6 +61,8 @@ pub struct Shard {
     /// The next items at the tail of each queue, whose table lines were asked for.
     ahead: [Ahead; QUEUES],
     seen: Seen,
+    /// Bytes of what the policy remembers, as of its last look.
+    policy_bytes: usize,
     /// What the window may cost, with some slack, as of the policy's last look.
     window_max: u64,
     /// Bytes of the mean item, within what a prefetch may ask for.
@@ -121,6 +123,7 @@ impl Shard {
             hash_seed: config.hash_seed,
             limits: config.limits,
             reserve_bytes: plan.reserve_bytes,
+            policy_bytes: policy.as_ref().map_or(0, Policy::bytes),
             policy,
             key_bytes_max: config.key_bytes_max,
             value_bytes_max: config.value_bytes_max,

@@ -19,7 +19,7 @@
 //! A step does the first of these that there is to do:
 //!
 //! 1. While much of the log is garbage, the cleaner empties a segment of its holes.
-//! 2. A whole segment goes from a window above its share to probation.
+//! 2. A whole segment goes on from a queue that is above its share.
 //! 3. What is dead or expired at the tails is passed.
 //! 4. The eviction policy moves or evicts an item.
 //!
@@ -33,7 +33,7 @@ use super::{Ceiling, Shard};
 use crate::bounds::{
     BALANCE_STEPS, BYTES_PER_TAIL_ITEM, COMPACT_HARDER, COMPACT_ONE_DEAD_IN, COPY_BYTES_BASE,
     COPY_BYTES_PER_BYTE, EXCESS_ONE_IN, FORCED_CLEANING, FORCED_STEPS, LINE_BYTES,
-    LINES_PER_INSERT_MAX, SPARE_SEGMENTS, TAIL_ITEMS_BASE, WINDOW_SLACK_ONE_IN,
+    LINES_PER_INSERT_MAX, SPARE_SEGMENTS, TAIL_ITEMS_BASE, WINDOW_SLACK_ONE_IN, WRITES_PER_SURVEY,
 };
 use crate::log::{Cleaning, State};
 use crate::policy::{Demand, QUEUES, Queue, Step};
@@ -133,7 +133,7 @@ impl Shard {
 
     /// Segments that the total limit allows beside the table and `lines` more lines.
     pub(super) fn segments_allowed(&self, lines: usize) -> usize {
-        let side_bytes = (self.table.lines() + lines) * LINE_BYTES + self.policy_bytes();
+        let side_bytes = (self.table.lines() + lines) * LINE_BYTES + self.policy_bytes;
         let bytes = self.limits.total_bytes.saturating_sub(side_bytes);
         (bytes / self.log.segment_bytes()).min(self.log.segments_max())
     }
@@ -162,7 +162,7 @@ impl Shard {
             full: full || !self.fits(need),
             forced: pace == Pace::Forced,
         };
-        self.shift_window(demand.capacity) || self.policy_step(demand)
+        self.shift_segment(demand.capacity) || self.policy_step(demand)
     }
 
     /// What items may cost together: the limit, or what the memory holds as things are.
@@ -174,39 +174,47 @@ impl Shard {
         }
     }
 
-    /// Moves the window's oldest segment to probation, if the window is above its share by that
+    /// Moves a queue's oldest segment to the next queue, if the queue is above its share by that
     /// much.
-    fn shift_window(&mut self, capacity: u64) -> bool {
-        let window_max = self.policy.as_ref().and_then(|policy| policy.window_max(capacity));
-        let Some(window_max) = window_max else { return false };
-        let excess = self.log.queue_cost(Queue::Window).saturating_sub(window_max);
-        if excess == 0 || !self.log.relabel_tail(Queue::Window, Queue::Probation, excess) {
-            return false;
+    fn shift_segment(&mut self, capacity: u64) -> bool {
+        let Some(policy) = &self.policy else { return false };
+        for (from, to) in [(Queue::Window, Queue::Probation), (Queue::Probation, Queue::Protected)]
+        {
+            let Some(share_max) = policy.share_max(from, capacity) else { continue };
+            let excess = self.log.queue_cost(from).saturating_sub(share_max);
+            if excess > 0 && self.log.relabel_tail(from, to, excess) {
+                self.ahead[from as usize].clear();
+                self.ahead[to as usize].clear();
+                self.seen = [None; QUEUES];
+                return true;
+            }
         }
-        self.ahead[Queue::Window as usize].clear();
-        self.ahead[Queue::Probation as usize].clear();
-        self.seen = [None; QUEUES];
-        true
+        false
     }
 
     /// Lets the policy put its queues in order once there is room: at every write when the shard
     /// is full, else when the window is well above its share.
     fn balance(&mut self, need: &Need, is_full: bool) {
         let Some(policy) = &self.policy else { return };
-        if policy.is_due() {
+        if policy.is_due() || self.version.is_multiple_of(WRITES_PER_SURVEY) {
             let capacity = self.capacity();
             let (Some(policy), tails) = self.tails(0) else { return };
             policy.tend(&tails, capacity);
-            self.window_max = policy.window_max(capacity).map_or(u64::MAX, |window_max| {
+            let policy_bytes = policy.bytes();
+            let window_max = policy.share_max(Queue::Window, capacity);
+            self.policy_bytes = policy_bytes;
+            self.window_max = window_max.map_or(u64::MAX, |window_max| {
                 window_max + window_max / WINDOW_SLACK_ONE_IN + capacity / EXCESS_ONE_IN
             });
         }
-        if !is_full && self.log.queue_cost(Queue::Window) <= self.window_max {
+        let is_due = is_full || self.log.queue_cost(Queue::Window) > self.window_max;
+        // Copies may open a segment, which a write in debt may need itself.
+        if !is_due || self.level(need, SPARE_SEGMENTS - 1) < 0 {
             return;
         }
         // What there is room for is not to be made room for again.
         let capacity = self.capacity().max(self.log.cost() + need.cost);
-        if self.shift_window(capacity) {
+        if self.shift_segment(capacity) {
             return;
         }
         let demand = Demand { capacity, need: need.cost, full: false, forced: false };
@@ -302,10 +310,5 @@ impl Shard {
         let steps = (TAIL_ITEMS_BASE + bytes / BYTES_PER_TAIL_ITEM) * harder;
         let copy_bytes = (COPY_BYTES_BASE + bytes * COPY_BYTES_PER_BYTE) * harder;
         (steps as u64, copy_bytes as u64)
-    }
-
-    /// Bytes of what the policy remembers.
-    fn policy_bytes(&self) -> usize {
-        self.policy.as_ref().map_or(0, |policy| policy.bytes())
     }
 }

@@ -67,8 +67,12 @@ pub(crate) fn shard(total_bytes: usize) -> Shard {
     Shard::new(&config(total_bytes)).unwrap()
 }
 
+pub(crate) fn shard_with(eviction: Eviction, total_bytes: usize) -> Shard {
+    Shard::new(&ShardConfig { eviction, ..config(total_bytes) }).unwrap()
+}
+
 pub(crate) fn shard_without_eviction(total_bytes: usize) -> Shard {
-    Shard::new(&ShardConfig { eviction: Eviction::None, ..config(total_bytes) }).unwrap()
+    shard_with(Eviction::None, total_bytes)
 }
 
 pub(crate) fn set(shard: &mut Shard, key: &[u8], value: &[u8]) -> Result<Stored, SetError> {

@@ -178,6 +178,7 @@ impl Store {
         if need > self.capacity {
             return false;
         }
+        self.policy.prefetch(hash);
         let frequency = self.policy.insert(hash, need);
         self.items.epoch = self.policy.epoch();
         let lines = self.items.items.len().div_ceil(KEYS_PER_LINE);

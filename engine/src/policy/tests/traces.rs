@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::store::Store;
+use crate::config::Eviction;
 use crate::policy::Policy;
 
 struct Trace {
@@ -61,10 +62,15 @@ fn variable(name: &str, default: &str) -> String {
 }
 
 fn policy(name: &str, seed: u64, items_max: u64) -> Policy {
-    {
-        assert_eq!(name, "tinylfu");
-        Policy::new(crate::config::Eviction::TinyLfu, seed, items_max, items_max).unwrap().unwrap()
-    }
+    let eviction = match name {
+        "tinylfu" => Eviction::TinyLfu,
+        "lru" => Eviction::Lru,
+        "lfu" => Eviction::Lfu,
+        "fifo" => Eviction::Fifo,
+        "random" => Eviction::Random,
+        other => panic!("no policy is called {other}"),
+    };
+    Policy::new(eviction, seed, items_max, items_max).unwrap().unwrap()
 }
 
 #[test]
@@ -118,11 +124,10 @@ fn traces() {
         let ours = sum / seeds as f64;
         let gap = cell.best - ours;
         let rival = cell.rows[row];
+        let (best, spread, cost_hits) = (cell.best, high - low, cost_sum / seeds as f64);
         println!(
-            "{trace:18} {capacity:9} {:6.2} {rival:6.2} {ours:6.2} {:5.2} {gap:6.2} {moves:.2} {steps} {:.2}",
-            cell.best,
-            high - low,
-            cost_sum / seeds as f64
+            "{trace:18} {capacity:9} {best:6.2} {rival:6.2} {ours:6.2} {spread:5.2} {gap:6.2} \
+             {moves:.2} {steps} {cost_hits:.2}"
         );
         count += 1;
         gaps += gap;
