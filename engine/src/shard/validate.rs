@@ -7,8 +7,8 @@ use crate::bounds::LINE_BYTES;
 use crate::log::State;
 
 impl Shard {
-    /// Checks the invariants of table, log, pages and expiry against each other, by walking all of them.
-    /// For tests: takes about a microsecond an item, and allocates.
+    /// Checks the invariants of table, log, pages and expiry against each other, by walking all of
+    /// them. For tests: takes about a microsecond an item, and allocates.
     ///
     /// # Errors
     ///
