@@ -55,7 +55,8 @@ struct Class {
 
 impl Shard {
     /// Removes items whose deadline has come: looks at no more than `budget` entries that are due,
-    /// and at as many of coarse groups that are to be split ahead of time. An item is removed at
+    /// and at as many of coarse groups that are to be split ahead of time. An entry stands for one
+    /// item; of a million items, some hundred share theirs with another. An item is removed at
     /// most 4 ms after its deadline when this is called in time; reads do not wait for that, they
     /// never return an expired item. Does not allocate.
     pub fn expire(&mut self, now_ms: u64, budget: usize) -> Expired {
