@@ -102,7 +102,7 @@ fn room_is_taken_from_due_items_first() {
     let mut stored = 0u32;
     while shard.stats().counters.evictions == 0 {
         // Every second item is due later.
-        let deadline_ms = if stored % 2 == 0 { 1_000 } else { DAY_MS };
+        let deadline_ms = if stored.is_multiple_of(2) { 1_000 } else { DAY_MS };
         set_until(&mut shard, &stored.to_le_bytes(), &[1; 100], deadline_ms, 0);
         stored += 1;
     }
