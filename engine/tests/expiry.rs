@@ -117,10 +117,10 @@ fn room_is_taken_from_due_items_first() {
     let stats = shard.stats();
     assert!(stats.counters.expired > u64::from(stored) / 4, "{stats:?}");
     assert!(stats.counters.evictions - evicted < 1_000, "{stats:?}");
-    assert_eq!(
-        stats.expiry.items + stats.counters.expired + stats.counters.evictions - evicted,
-        before
-    );
+    // The rest was evicted, as were some of the new items, which have no deadline.
+    let gone = before - stats.expiry.items;
+    assert!(gone >= stats.counters.expired, "{stats:?}");
+    assert!(gone - stats.counters.expired <= stats.counters.evictions - evicted, "{stats:?}");
     shard.validate().unwrap();
 }
 
