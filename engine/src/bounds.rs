@@ -178,6 +178,41 @@ pub(crate) const DUEL_DECAY: f64 = 0.8;
 /// The lead by which the other side takes over, in hits a request.
 pub(crate) const DUEL_LEAD: f64 = 0.002;
 
+/// Levels of expiry groups: 4 ms, 2 s, 17.5 min, 6.2 days and 8.7 years wide.
+pub(crate) const EXPIRY_LEVELS: usize = 5;
+/// Bits of milliseconds in the finest group: 4 ms.
+pub(crate) const EXPIRY_FINEST_BITS: u32 = 2;
+/// A group is 2 to this power times as wide as one of the next finer level.
+pub(crate) const EXPIRY_LEVEL_BITS: u32 = 9;
+/// Groups of a level that may hold entries at a time: those within two groups of the next level.
+pub(crate) const EXPIRY_RING: usize = 2 << EXPIRY_LEVEL_BITS;
+/// Groups of all levels.
+pub(crate) const EXPIRY_GROUPS: usize = EXPIRY_LEVELS * EXPIRY_RING;
+/// Bits of a deadline in milliseconds: some 4,400 years.
+pub(crate) const DEADLINE_BITS: u32 = 47;
+/// Entries of a chunk: with the link and the count, four cache lines.
+pub(crate) const EXPIRY_CHUNK_ENTRIES: usize = 62;
+/// Entries whose table lines and items are asked for together.
+pub(crate) const EXPIRY_BATCH: usize = 16;
+/// Low bits of the hash that an entry keeps, beside the tag. Few of them in unit tests, so that
+/// these meet items that share an entry, and tables with more buckets than an entry tells apart.
+pub(crate) const EXPIRY_BUCKET_BITS: u32 = if cfg!(test) { 9 } else { 24 };
+/// Entries allowed beyond two a volatile item, in a large shard.
+pub(crate) const EXPIRY_SPARE_ENTRIES_MAX: u64 = 64 << 10;
+/// The same in a small shard: one for each this many bytes of its reservation, and at least
+/// `EXPIRY_SPARE_ENTRIES_MIN`.
+pub(crate) const EXPIRY_BYTES_PER_SPARE_ENTRY: u64 = 16 << 10;
+pub(crate) const EXPIRY_SPARE_ENTRIES_MIN: u64 = 1 << 10;
+/// Entries that a write sweeps while a sweep goes on, and while there are more than allowed.
+pub(crate) const EXPIRY_SWEEP_PER_WRITE: usize = 16;
+pub(crate) const EXPIRY_SWEEP_PER_WRITE_BEHIND: usize = 64;
+/// Groups without entries that one step takes out of the heap at most.
+pub(crate) const EXPIRY_GROUPS_PER_STEP: usize = 64;
+/// Places of groups that one step of a sweep passes at most: 64 cache lines.
+pub(crate) const EXPIRY_PLACES_PER_STEP: usize = 1 << 10;
+/// Due entries that a write handles before it takes room from others.
+pub(crate) const EXPIRY_PER_ALLOCATION: usize = 16;
+
 const _: () = assert!(OFFSET_BITS > 32 && OFFSET_BITS <= 36, "4 bytes and a nibble");
 const _: () = assert!(OVERFLOW_INDEX_BITS as usize + SLOTS_PER_LINE + 1 == 32, "one word of meta");
 const _: () = assert!(SEGMENT_BYTES_MIN.is_power_of_two());
@@ -196,3 +231,10 @@ const _: () = assert!(GHOST_ADDS_PER_SWEEP as u64 * 2 <= GHOST_ITEMS_PER_LINE, "
 const _: () =
     assert!(AGEING_SWEEP_SHARE > 2, "a sweep ends within the epoch, which is half a period");
 const _: () = assert!(HIT_SAMPLE_MAX > 0);
+const _: () = assert!(
+    EXPIRY_FINEST_BITS + EXPIRY_LEVELS as u32 * EXPIRY_LEVEL_BITS >= DEADLINE_BITS,
+    "the coarsest level reaches every deadline"
+);
+const _: () = assert!(EXPIRY_GROUPS <= 1 << 13 && DEADLINE_BITS + 1 + 13 <= 64, "a heap node");
+const _: () = assert!(EXPIRY_BUCKET_BITS + 8 <= 32, "an entry is 32 bits");
+const _: () = assert!((EXPIRY_CHUNK_ENTRIES + 2) * 4 == 4 * LINE_BYTES);

@@ -4,6 +4,7 @@
 //! independent up to 2^56 buckets. The seed comes from outside; a secret one keeps clients from
 //! aiming keys at one bucket.
 
+use crate::bounds::EXPIRY_BUCKET_BITS;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// A key's hash under one shard's seed. Hashes of shards with different seeds do not mix.
@@ -27,6 +28,22 @@ impl KeyHash {
     #[inline(always)]
     pub(crate) fn tag(self) -> u8 {
         ((self.0 >> 56) as u8).max(1)
+    }
+
+    /// What an expiry entry keeps of the hash: the tag, and the lowest bits of the bucket.
+    #[inline]
+    pub(crate) fn prefix(self) -> u32 {
+        let low = self.0 as u32 & ((1 << EXPIRY_BUCKET_BITS) - 1);
+        u32::from(self.tag()) << EXPIRY_BUCKET_BITS | low
+    }
+
+    /// A hash with this prefix, and `above` as the bits after the prefix's bucket bits. It stands
+    /// for all hashes with the same tag and bucket; its other bits mean nothing.
+    #[inline]
+    pub(crate) fn of_prefix(prefix: u32, above: usize) -> KeyHash {
+        let tag = u64::from(prefix >> EXPIRY_BUCKET_BITS);
+        let low = u64::from(prefix & ((1 << EXPIRY_BUCKET_BITS) - 1));
+        KeyHash(tag << 56 | (above as u64) << EXPIRY_BUCKET_BITS | low)
     }
 
     /// The low bits under `mask`.
@@ -53,5 +70,17 @@ mod tests {
         assert_eq!(KeyHash::from_bits(0).tag(), 1);
         assert_eq!(KeyHash::from_bits(u64::MAX).tag(), 255);
         assert_eq!(KeyHash::from_bits(0x1234).low_bits(0xff), 0x34);
+    }
+
+    #[test]
+    fn a_prefix_leads_back_to_tag_and_bucket() {
+        for bits in [0, 5, u64::MAX, 0x8123_4567_89ab_cdef, 0x0100_0000_0000_0001] {
+            let hash = KeyHash::from_bits(bits);
+            let mask = (1 << (EXPIRY_BUCKET_BITS + 4)) - 1;
+            let above = hash.low_bits(mask) >> EXPIRY_BUCKET_BITS;
+            let twin = KeyHash::of_prefix(hash.prefix(), above);
+            assert_eq!(twin.prefix(), hash.prefix());
+            assert_eq!((twin.tag(), twin.low_bits(mask)), (hash.tag(), hash.low_bits(mask)));
+        }
     }
 }

@@ -5,7 +5,8 @@
 //!          | [client flags 4] | [deadline 4/6] | key | value, or page numbers of 4 bytes
 //!
 //! format      bits 0-1  deadline: 0 none, 1 four bytes of ms from the segment's base,
-//!                       2 six bytes of ms on the shard's clock
+//!                       2 six bytes of ms on the shard's clock: 47 bits, and the expiry plane in
+//!                       the top bit; 3 as 1, with expiry plane 1
 //!             bit 2     client flags follow
 //!             bits 3-4  value length in 1, 2 or 4 bytes; 3 = 4 bytes and the value is in pages
 //!             bit 5     the attributes byte follows
@@ -19,11 +20,13 @@
 //! has 9 bytes of header. A deadline field of all ones means "no deadline", so that a deadline
 //! can be taken away in place.
 
-use crate::bounds::PAGE_ID_BYTES;
+use crate::bounds::{DEADLINE_BITS, PAGE_ID_BYTES};
 
 const DEADLINE_MASK: u8 = 0b11;
 const DEADLINE_RELATIVE: u8 = 1;
 const DEADLINE_ABSOLUTE: u8 = 2;
+const DEADLINE_RELATIVE_PLANE: u8 = 3;
+const ABSOLUTE_PLANE: u64 = 1 << DEADLINE_BITS;
 const FLAGS: u8 = 1 << 2;
 const VALUE_SHIFT: u32 = 3;
 const VALUE_MASK: u8 = 0b11;
@@ -36,8 +39,8 @@ const WIDE_VERSION: u8 = 1;
 /// Versions of the shard's counter that six bytes hold.
 const NARROW_VERSION_MAX: u64 = (1 << 48) - 1;
 const NO_RELATIVE: u32 = u32::MAX;
-const NO_ABSOLUTE: u64 = (1 << 48) - 1;
-/// The latest deadline that an item can carry, in milliseconds: some 8,900 years.
+const NO_ABSOLUTE: u64 = (1 << DEADLINE_BITS) - 1;
+/// The latest deadline that an item can carry, in milliseconds: some 4,400 years.
 pub(crate) const DEADLINE_MS_MAX: u64 = NO_ABSOLUTE - 1;
 
 /// The longest header.
@@ -51,7 +54,7 @@ const HEADER_BYTES: [u8; 256] = {
     let mut format = 0;
     while format < 256 {
         let f = format as u8;
-        let deadline = [0, 4, 6, 0][(f & DEADLINE_MASK) as usize];
+        let deadline = [0, 4, 6, 4][(f & DEADLINE_MASK) as usize];
         let flags = if f & FLAGS != 0 { 4 } else { 0 };
         let value = [1, 2, 4, 4][(f >> VALUE_SHIFT & VALUE_MASK) as usize];
         let attributes = (f & ATTRIBUTES != 0) as u8;
@@ -177,6 +180,9 @@ pub(crate) struct Header {
     pub(crate) version: Version,
     pub(crate) flags: u32,
     pub(crate) deadline: StoredDeadline,
+    /// The plane of the expiry entry that this item's deadline relies on (see `expiry`). `false`
+    /// in an item without a deadline field.
+    pub(crate) plane: bool,
 }
 
 impl Header {
@@ -223,7 +229,10 @@ impl Header {
         match self.deadline {
             StoredDeadline::None => {}
             StoredDeadline::Relative(ms) => out.push(&ms.to_le_bytes()),
-            StoredDeadline::Absolute(ms) => out.push(&ms.to_le_bytes()[..6]),
+            StoredDeadline::Absolute(ms) => {
+                let ms = if self.plane { ms | ABSOLUTE_PLANE } else { ms };
+                out.push(&ms.to_le_bytes()[..6]);
+            }
         }
         bytes[..out.at].copy_from_slice(&out.bytes[..out.at]);
         out.at
@@ -270,10 +279,15 @@ impl Header {
             flags = u32::from_le_bytes(array(bytes, at));
             at += 4;
         }
+        let mut plane = format & DEADLINE_MASK == DEADLINE_RELATIVE_PLANE;
         let deadline = match format & DEADLINE_MASK {
-            DEADLINE_RELATIVE => StoredDeadline::Relative(u32::from_le_bytes(array(bytes, at))),
-            DEADLINE_ABSOLUTE => StoredDeadline::Absolute(six_bytes(bytes, at)),
-            _ => StoredDeadline::None,
+            0 => StoredDeadline::None,
+            DEADLINE_ABSOLUTE => {
+                let ms = six_bytes(bytes, at);
+                plane = ms & ABSOLUTE_PLANE != 0;
+                StoredDeadline::Absolute(ms & !ABSOLUTE_PLANE)
+            }
+            _ => StoredDeadline::Relative(u32::from_le_bytes(array(bytes, at))),
         };
         at += deadline.bytes();
         let header = Header {
@@ -284,6 +298,7 @@ impl Header {
             version,
             flags,
             deadline,
+            plane,
         };
         (header, at)
     }
@@ -291,6 +306,7 @@ impl Header {
     fn format(&self) -> u8 {
         let deadline = match self.deadline {
             StoredDeadline::None => 0,
+            StoredDeadline::Relative(_) if self.plane => DEADLINE_RELATIVE_PLANE,
             StoredDeadline::Relative(_) => DEADLINE_RELATIVE,
             StoredDeadline::Absolute(_) => DEADLINE_ABSOLUTE,
         };
@@ -342,6 +358,11 @@ pub(crate) fn set_deadline(bytes: &mut [u8], header: &Header, deadline: StoredDe
     Header { deadline, ..*header }.encode(bytes);
 }
 
+/// Moves the item at the front of `bytes`, whose header is `header`, to another expiry plane.
+pub(crate) fn set_plane(bytes: &mut [u8], header: &Header, plane: bool) {
+    Header { plane, ..*header }.encode(bytes);
+}
+
 struct Writer {
     bytes: [u8; HEADER_BYTES_MAX],
     at: usize,
@@ -381,6 +402,7 @@ mod tests {
         version: Version::Counted(1),
         flags: 0,
         deadline: StoredDeadline::None,
+        plane: false,
     };
 
     #[test]
@@ -402,6 +424,7 @@ mod tests {
         let values = [0, 255, 256, 65_535, 65_536];
         for version in versions {
             for deadline in deadlines {
+                let plane = version.number() == 1 && deadline != StoredDeadline::None;
                 for (key_bytes, flags) in [(0, 0), (255, 1), (256, u32::MAX), (65_535, 9)] {
                     for (value_bytes, paged) in values.map(|bytes| (bytes, bytes > 256)) {
                         let header = Header {
@@ -411,6 +434,7 @@ mod tests {
                             version,
                             flags,
                             deadline,
+                            plane,
                             ..PLAIN
                         };
                         let mut bytes = vec![0xaa; HEADER_BYTES_MAX + key_bytes];
@@ -471,6 +495,10 @@ mod tests {
         set_deadline(&mut bytes, &header, StoredDeadline::Relative(77));
         let now = Header { deadline: StoredDeadline::Relative(77), ..header };
         assert_eq!(Header::decode(&bytes), now);
+        for plane in [true, false] {
+            set_plane(&mut bytes, &now, plane);
+            assert_eq!(Header::decode(&bytes), Header { plane, ..now });
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The shard of a Pinion core: hash table, item log and eviction.
+//! The shard of a Pinion core: hash table, item log, eviction and expiry.
 //!
 //! A [`Shard`] is a cache for one thread: plain synchronous code without I/O, clock or lock. The
 //! caller hands in the time, the seed and the limits. Keys and values are bytes.
@@ -29,6 +29,7 @@
 
 mod bounds;
 mod config;
+mod expiry;
 mod hash;
 mod intrinsics;
 mod item;
@@ -45,6 +46,6 @@ pub use bounds::{KEY_BYTES_MAX, LOG_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_
 pub use config::{Cost, EngineError, Eviction, Limits, ShardConfig};
 pub use hash::KeyHash;
 pub use request::{Condition, Deadline, Deleted, Refusal, SetError, SetOptions, Stored};
-pub use shard::Shard;
-pub use stats::{Counters, ShardStats, Work};
+pub use shard::{Expired, Shard};
+pub use stats::{Counters, ExpiryStats, ShardStats, Work};
 pub use value::{Chunks, Entry, Value};

@@ -16,6 +16,7 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
+use crate::expiry::Chunk;
 use crate::policy::{GhostLine, SketchLine};
 use crate::table::Line;
 
@@ -40,6 +41,8 @@ unsafe impl Plain for Line {}
 unsafe impl Plain for SketchLine {}
 // SAFETY: eight words that fill a line of 64 bytes exactly (asserted beside it).
 unsafe impl Plain for GhostLine {}
+// SAFETY: a chunk is `repr(C)` of integers and fills its 256 bytes exactly (asserted beside it).
+unsafe impl Plain for Chunk {}
 
 /// An owned, zero-initialised range of `T` at a fixed address.
 #[derive(Debug)]

@@ -19,10 +19,37 @@ pub struct ShardStats {
     pub table_slots: u64,
     /// Table lines in use beyond one a bucket.
     pub overflow_lines: u64,
+    /// Items with a deadline, and how they expire.
+    pub expiry: ExpiryStats,
     /// Events since the shard was made.
     pub counters: Counters,
     /// Work of the last call that changes the shard.
     pub work: Work,
+}
+
+/// Items with a deadline, and how they expire.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ExpiryStats {
+    /// Live items with a deadline. Some may have expired without anybody having noticed yet.
+    pub items: u64,
+    /// The mean time that these have left, in milliseconds: exact, from the sum of all deadlines.
+    /// 0 when there are none.
+    pub mean_ttl_ms: u64,
+    /// Entries: about one an item, never much more than two an item and a constant.
+    pub entries: u64,
+    /// Groups in the heap, or being split.
+    pub groups: u64,
+    /// Bytes of the chunks that hold the entries.
+    pub bytes: u64,
+    /// Items removed because their deadline had come.
+    pub lag_count: u64,
+    /// The median time between deadline and removal in milliseconds, at most an eighth too long,
+    /// as the following.
+    pub lag_p50_ms: u64,
+    /// The 99th percentile of the same.
+    pub lag_p99_ms: u64,
+    /// The longest of the same, exact.
+    pub lag_max_ms: u64,
 }
 
 /// Events since the shard was made.
@@ -71,4 +98,6 @@ pub struct Work {
     pub split_items: u64,
     /// Buckets split or merged.
     pub resizes: u64,
+    /// Expiry entries looked at.
+    pub expiry_entries: u64,
 }

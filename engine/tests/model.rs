@@ -227,6 +227,11 @@ impl Run {
                 let budget = self.random.below(50) as usize;
                 assert!(self.shard.maintain(self.now_ms, budget) <= budget);
             }
+            83 | 84 => {
+                let budget = self.random.below(50) as usize;
+                let expired = self.shard.expire(self.now_ms, budget);
+                assert!(expired.entries <= 2 * budget as u64);
+            }
             _ => {
                 let name = key_bytes(key);
                 let hash = self.shard.hash(&name);

@@ -21,6 +21,7 @@ fn header(value_bytes: usize, version: Version) -> Header {
         version,
         flags: 0,
         deadline: StoredDeadline::None,
+        plane: false,
     }
 }
 

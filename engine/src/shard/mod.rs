@@ -3,7 +3,8 @@
 //! ```text
 //! read:   hash -> table line -> item            (find_live; drops what has expired on the way)
 //! write:  make_room (tail cursor) -> append at the head -> slot -> one split or merge
-//! upkeep: maintain: flushed memory, lowered limits, the table's size
+//! expire: entry -> table line -> item: removed, or filed again
+//! upkeep: maintain: due items, flushed memory, lowered limits, the table's size
 //! ```
 //!
 //! - S1. Every item in the log that is ahead of the tail cursor and not marked dead has exactly
@@ -16,6 +17,7 @@
 //! of tail steps and at most one split or merge. Nothing here asks the allocator for memory.
 
 mod ahead;
+mod expire;
 mod read;
 mod residents;
 mod room;
@@ -26,10 +28,12 @@ mod write;
 use std::io;
 
 use ahead::Ahead;
+pub use expire::Expired;
 use residents::Seen;
 
 use crate::bounds::{BYTES_PER_SIDE_ITEM, LINE_BYTES, OVERFLOW_LINES_MAX, PREFETCH_BYTES_MAX};
 use crate::config::{Cost, EngineError, Limits, ShardConfig};
+use crate::expiry::Expiry;
 use crate::hash::KeyHash;
 use crate::item::{self, HEADER_BYTES_MIN, Header};
 use crate::log::{Log, State};
@@ -45,6 +49,7 @@ use crate::table::{SlotRef, Table};
 pub struct Shard {
     table: Table,
     log: Log,
+    expiry: Expiry,
     hash_seed: u64,
     limits: Limits,
     reserve_bytes: usize,
@@ -117,9 +122,11 @@ impl Shard {
         let side_max = (config.limits.total_bytes / BYTES_PER_SIDE_ITEM) as u64;
         let policy = Policy::new(config.eviction, config.hash_seed, items_max, side_max);
         let policy = policy.map_err(reserve)?;
+        let expiry = Expiry::new(plan.reserve_bytes).map_err(reserve)?;
         Ok(Shard {
             table,
             log,
+            expiry,
             hash_seed: config.hash_seed,
             limits: config.limits,
             reserve_bytes: plan.reserve_bytes,
@@ -188,6 +195,7 @@ impl Shard {
             table_bytes: (self.table.lines() * LINE_BYTES) as u64,
             table_slots: self.table.slots(),
             overflow_lines: self.table.overflow_lines() as u64,
+            expiry: self.expiry.stats(self.now_ms),
             counters: self.counters,
             work: self.work,
         }
@@ -268,11 +276,14 @@ impl Shard {
         header: &Header,
         state: State,
     ) {
+        self.expiry.note_end(self.log.deadline_ms(offset, header), state, self.now_ms);
         self.counters.expired += u64::from(state == State::Expired);
         self.log.bury(offset, header, state);
         self.table.remove(hash, slot);
     }
 }
 
+#[cfg(test)]
+mod expire_tests;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 use super::ahead::Ahead;
 use super::{Found, Shard};
 use crate::bounds::{GATHER_BYTES_MAX, TAIL_LOOKS};
+use crate::expiry::Expiry;
 use crate::hash::KeyHash;
 use crate::item::Header;
 use crate::log::{Log, State, Tail};
@@ -14,6 +15,7 @@ use crate::table::Table;
 pub(super) struct Tails<'a> {
     pub(super) table: &'a mut Table,
     pub(super) log: &'a mut Log,
+    pub(super) expiry: &'a mut Expiry,
     pub(super) ahead: &'a mut [Ahead; QUEUES],
     pub(super) counters: &'a mut Counters,
     pub(super) work: &'a mut Work,
@@ -36,6 +38,7 @@ impl Shard {
         let tails = Tails {
             table: &mut self.table,
             log: &mut self.log,
+            expiry: &mut self.expiry,
             ahead: &mut self.ahead,
             counters: &mut self.counters,
             work: &mut self.work,
@@ -93,6 +96,8 @@ impl Tails<'_> {
     }
 
     fn drop_slot(&mut self, hash: KeyHash, found: &Found, state: State) {
+        let deadline_ms = self.log.deadline_ms(found.offset, &found.header);
+        self.expiry.note_end(deadline_ms, state, self.now_ms);
         self.log.bury(found.offset, &found.header, state);
         self.table.remove(hash, found.slot);
         *self.seen = [None; QUEUES];

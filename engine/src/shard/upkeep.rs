@@ -4,6 +4,7 @@ use super::room::{Need, Pace};
 use super::{Ceiling, Shard};
 use crate::bounds::{LINE_BYTES, PREFETCH_BYTES_MAX, SPARE_SEGMENTS, WRITES_PER_SURVEY};
 use crate::config::{EngineError, Limits, check_limits};
+use crate::expiry::Expiry;
 use crate::hash::KeyHash;
 use crate::item::HEADER_BYTES_MAX;
 use crate::log::{Log, State};
@@ -20,22 +21,25 @@ impl Shard {
     pub fn flush(&mut self) {
         self.version += 1;
         self.log.flush(self.version);
+        self.expiry.clear();
     }
 
-    /// Does background work for the time being: takes back flushed memory, shrinks to a lowered
-    /// limit, restores the spare segments that writes drew on, shrinks the table. Examines about
-    /// `budget_items` items and buckets, and returns how many it did; 0 when nothing is left to do.
+    /// Does background work for the time being: removes items whose deadline has come, takes back
+    /// flushed memory, shrinks to a lowered limit, restores the spare segments that writes drew on,
+    /// shrinks the table. Examines about `budget_items` items, entries and buckets (half of them
+    /// for expiry), and returns how many it did; 0 when nothing is left to do.
     pub fn maintain(&mut self, now_ms: u64, budget_items: usize) -> usize {
         self.begin(now_ms);
+        let expired = self.maintain_expiry(budget_items.div_ceil(2));
         let need = Need::default();
         self.seen = [None; QUEUES];
-        while self.work.tail_steps < budget_items as u64
+        while expired as u64 + self.work.tail_steps < budget_items as u64
             && self.tail_work_is_due()
             && self.room_step(&need, Pace::Fair)
         {
             self.look_ahead();
         }
-        let mut done = (self.work.tail_steps as usize).min(budget_items);
+        let mut done = (expired + self.work.tail_steps as usize).min(budget_items);
         while done < budget_items && self.table.merge_due() && self.table.merge() {
             self.counters.merges += 1;
             self.work.resizes += 1;
@@ -66,21 +70,23 @@ impl Shard {
         self.log.prefault(self.limits.total_bytes - table_bytes);
     }
 
-    /// Ends a write: splits or merges one bucket if it is time, and looks from time to time how
-    /// large items are.
+    /// Ends a write: splits or merges one bucket if it is time, drops some entries of expiry if
+    /// there are too many, and looks from time to time how large items are.
     pub(super) fn finish_write(&mut self) {
         if self.version.is_multiple_of(WRITES_PER_SURVEY) {
             let mean_bytes = self.log.live_bytes() / self.log.live_items().max(1);
             self.typical_item_bytes = (mean_bytes as usize).clamp(1, PREFETCH_BYTES_MAX);
         }
         self.resize_once();
+        self.sweep_some();
     }
 
     /// Splits or merges one bucket if the table's load calls for it.
-    fn resize_once(&mut self) {
+    pub(super) fn resize_once(&mut self) {
         if self.table.split_due() {
             let mut items = SplitItems {
                 log: &mut self.log,
+                expiry: &mut self.expiry,
                 counters: &mut self.counters,
                 hash_seed: self.hash_seed,
                 now_ms: self.now_ms,
@@ -123,6 +129,7 @@ impl Shard {
 /// The items of a chain that is being split.
 struct SplitItems<'a> {
     log: &'a mut Log,
+    expiry: &'a mut Expiry,
     counters: &'a mut Counters,
     hash_seed: u64,
     now_ms: u64,
@@ -140,6 +147,7 @@ impl Items for SplitItems<'_> {
         let state = self.log.state(offset, &header, self.now_ms);
         if state != State::Live {
             self.counters.expired += u64::from(state == State::Expired);
+            self.expiry.note_end(self.log.deadline_ms(offset, &header), state, self.now_ms);
             self.log.bury(offset, &header, state);
             return None;
         }

@@ -7,8 +7,8 @@ use crate::bounds::LINE_BYTES;
 use crate::log::State;
 
 impl Shard {
-    /// Checks the invariants of table, log and pages against each other, by walking all of them.
-    /// For tests: takes about a microsecond an item, and allocates.
+    /// Checks the invariants of table, log, pages and expiry against each other, by walking all of
+    /// them. For tests: takes about a microsecond an item, and allocates.
     ///
     /// # Errors
     ///
@@ -25,6 +25,7 @@ impl Shard {
             return Err(error);
         }
         let mut live_items = 0;
+        let mut with_deadline = Vec::new();
         self.log.check(|offset, header| {
             if header.dead {
                 return Ok(false);
@@ -40,6 +41,9 @@ impl Shard {
             }
             let live = self.log.state(offset, header, 0) == State::Live;
             live_items += u64::from(live);
+            if live && let Some(deadline_ms) = self.log.deadline_ms(offset, header) {
+                with_deadline.push((hash.prefix(), header.plane, deadline_ms));
+            }
             Ok(live)
         })?;
         if let Some((offset, _)) = slots.iter().next() {
@@ -48,6 +52,7 @@ impl Shard {
         if live_items != self.len() {
             return Err(format!("{live_items} items live, {} counted", self.len()));
         }
+        self.expiry.check(with_deadline.into_iter())?;
         self.check_limits_hold()
     }
 

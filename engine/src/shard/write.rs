@@ -70,6 +70,7 @@ impl Shard {
             version,
             flags: options.flags.or(old.map(|old| old.header.flags)).unwrap_or(0),
             deadline: StoredDeadline::None,
+            plane: false,
         };
         let new = NewItem { hash, key, value, header, deadline_ms };
         if !old.is_some_and(|old| self.overwrite(&new, &old)) {
@@ -106,10 +107,13 @@ impl Shard {
         }
         let base_ms = self.log.base_ms(found.offset);
         if let Some(deadline) = found.header.deadline.same_form(deadline_ms, base_ms) {
-            let item_bytes = self.log.item_bytes(&found.header);
-            let item = self.log.at_mut(found.offset, item_bytes);
-            item::set_deadline(item, &found.header, deadline);
+            let filing = self.plan_filing(Some(&found), deadline_ms);
+            let header = Header { plane: filing.plane, ..found.header };
+            let item = self.log.at_mut(found.offset, found.header_bytes);
+            item::set_deadline(item, &header, deadline);
             self.mark_used(hash, &found);
+            self.finish_filing(hash, &filing);
+            self.sweep_some();
             return Ok(Some(version));
         }
         let widest = Header { deadline: StoredDeadline::Absolute(0), ..found.header };
@@ -119,13 +123,15 @@ impl Shard {
         if need.log_bytes > self.log.segment_bytes() {
             return Err(SetError::TooLarge);
         }
+        self.expire_for(&need);
         self.make_room(&need)?;
         // Making room may have moved the item, or evicted it.
         let Some(found) = self.find_live(hash, key) else { return Ok(None) };
         let base_ms = self.log.open_head(queue, need.log_bytes, self.now_ms);
         let base_ms = base_ms.ok_or(SetError::NoSpace)?;
         let deadline = StoredDeadline::shortest(deadline_ms, base_ms);
-        let header = Header { deadline, ..found.header };
+        let filing = self.plan_filing(Some(&found), deadline_ms);
+        let header = Header { deadline, plane: filing.plane, ..found.header };
         let item_bytes = self.log.item_bytes(&header);
         let offset = self.log.append(queue, item_bytes, self.log.cost_of(&header));
         header.encode(self.log.at_mut(offset, item_bytes));
@@ -133,6 +139,8 @@ impl Shard {
         self.log.retire(found.offset, &found.header, State::Live);
         self.table.relocate(found.slot, offset);
         self.mark_used(hash, &Found { offset, header, ..found });
+        self.finish_filing(hash, &filing);
+        self.sweep_some();
         self.work.bytes_copied += item_bytes as u64;
         Ok(Some(version))
     }
@@ -192,6 +200,8 @@ impl Shard {
         {
             return false;
         }
+        let filing = self.plan_filing(Some(old), new.deadline_ms);
+        let header = Header { plane: filing.plane, ..header };
         let item = self.log.at_mut(old.offset, item_bytes);
         let key_at = header.encode(item);
         let value_at = key_at + new.key.len();
@@ -204,6 +214,7 @@ impl Shard {
             item[value_at..].copy_from_slice(new.value);
         }
         self.mark_used(new.hash, old);
+        self.finish_filing(new.hash, &filing);
         self.counters.overwrites_in_place += 1;
         true
     }
@@ -220,6 +231,7 @@ impl Shard {
             Some(_) => 0,
             None => self.count_insert(new.hash, need.cost),
         };
+        self.expire_for(&need);
         self.make_room(&need)?;
         // Making room may have moved the old item, or evicted it.
         let old = old.and_then(|_| self.find_live(new.hash, new.key));
@@ -229,7 +241,8 @@ impl Shard {
         let base_ms = self.log.open_head(queue, need.log_bytes, self.now_ms);
         let base_ms = base_ms.ok_or(SetError::NoSpace)?;
         let deadline = StoredDeadline::shortest(new.deadline_ms, base_ms);
-        let header = Header { deadline, ..new.header };
+        let filing = self.plan_filing(old.as_ref(), new.deadline_ms);
+        let header = Header { deadline, plane: filing.plane, ..new.header };
         let item_bytes = self.log.item_bytes(&header);
         let offset = self.log.append(queue, item_bytes, self.log.cost_of(&header));
         let item = self.log.at_mut(offset, item_bytes);
@@ -246,10 +259,11 @@ impl Shard {
                 self.log.bury(old.offset, &old.header, State::Live);
                 self.table.relocate(old.slot, offset);
                 self.mark_used(new.hash, &Found { offset, header, ..old });
-                Ok(())
             }
-            None => self.add_slot(new.hash, offset, &header, frequency),
+            None => self.add_slot(new.hash, offset, &header, frequency)?,
         }
+        self.finish_filing(new.hash, &filing);
+        Ok(())
     }
 
     /// What `new` takes at most in `queue`, or that it is too large for this shard.

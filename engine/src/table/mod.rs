@@ -30,8 +30,8 @@ pub(crate) use line::{Line, Slot};
 pub(crate) use resize::Items;
 
 use crate::bounds::{
-    MERGE_ITEMS_PER_LINE, OVERFLOW_LINES_MAX, SLOTS_PER_LINE, SPLIT_ITEMS_PER_LINE,
-    SPLIT_ITEMS_PER_LINE_SCARCE,
+    EXPIRY_BUCKET_BITS, MERGE_ITEMS_PER_LINE, OVERFLOW_LINES_MAX, SLOTS_PER_LINE,
+    SPLIT_ITEMS_PER_LINE, SPLIT_ITEMS_PER_LINE_SCARCE,
 };
 use crate::hash::KeyHash;
 use crate::intrinsics::prefetch_element;
@@ -173,6 +173,19 @@ impl Table {
             f(line.offset(mask.trailing_zeros() as usize));
             mask &= mask - 1;
         }
+    }
+
+    /// A hash for each bucket where keys with this prefix may be: one, until the table has more
+    /// buckets than a prefix tells apart.
+    #[inline]
+    pub(crate) fn hashes_of_prefix(&self, prefix: u32) -> impl Iterator<Item = KeyHash> + use<> {
+        let (mask, buckets) = (self.mask, self.buckets);
+        let above_max = mask >> EXPIRY_BUCKET_BITS;
+        (0..=above_max)
+            .map(move |above| KeyHash::of_prefix(prefix, above))
+            // The last ones may name buckets that do not exist yet, and stand for those of the
+            // first half then, which are looked at anyway.
+            .filter(move |hash| above_max == 0 || hash.low_bits(mask) < buckets)
     }
 
     /// Looks for the slot of `hash` whose offset `is_wanted` accepts.

@@ -3,8 +3,8 @@
 
 use crate::clock;
 
-/// The latest deadline that an item can have: 48 bits of milliseconds, about 8,900 years.
-pub(super) const DEADLINE_MS_MAX: u64 = (1 << 48) - 1;
+/// The latest deadline that an item can have: 47 bits of milliseconds, about 4,400 years.
+const DEADLINE_MS_MAX: u64 = (1 << 47) - 2;
 
 /// How a client gives a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,11 @@ pub(super) enum Unit {
 /// The deadline of a time, or `None` if it cannot be expressed in 64 bits of milliseconds of Unix
 /// time, which is where Redis refuses it. Times in the past become a past deadline.
 pub(super) fn deadline(time: i64, unit: Unit, now_ms: u64) -> Option<u64> {
+    deadline_at(time, unit, now_ms, clock::unix_ms())
+}
+
+/// `deadline`, when the wall clock shows `unix_now_ms`.
+fn deadline_at(time: i64, unit: Unit, now_ms: u64, unix_now_ms: u64) -> Option<u64> {
     let ms = match unit {
         Unit::Seconds | Unit::UnixSeconds => time.checked_mul(1_000)?,
         Unit::Milliseconds | Unit::UnixMilliseconds => time,
@@ -29,12 +34,12 @@ pub(super) fn deadline(time: i64, unit: Unit, now_ms: u64) -> Option<u64> {
     let deadline = match unit {
         Unit::Seconds | Unit::Milliseconds => {
             // Redis computes with Unix time, so the sum with the present must fit.
-            ms.checked_add(clock::unix_ms() as i64)?;
+            ms.checked_add(unix_now_ms as i64)?;
             now_ms.saturating_add_signed(ms)
         }
         Unit::UnixSeconds | Unit::UnixMilliseconds => {
             let unix_ms = u64::try_from(ms).unwrap_or(0);
-            clock::deadline_from_unix(unix_ms, clock::unix_ms(), now_ms)
+            clock::deadline_from_unix(unix_ms, unix_now_ms, now_ms)
         }
     };
     Some(deadline.min(DEADLINE_MS_MAX))
@@ -43,14 +48,19 @@ pub(super) fn deadline(time: i64, unit: Unit, now_ms: u64) -> Option<u64> {
 /// The deadline of a memcached expiration time: `None` for 0 (never); negative is in the past;
 /// up to 30 days it is relative, beyond it is Unix time, both in seconds.
 pub(super) fn memcached_deadline(time: i64, now_ms: u64) -> Option<u64> {
+    memcached_deadline_at(time, now_ms, clock::unix_ms)
+}
+
+/// `memcached_deadline`, with a wall clock that is read for Unix times only.
+fn memcached_deadline_at(time: i64, now_ms: u64, unix_ms: fn() -> u64) -> Option<u64> {
     const RELATIVE_SECONDS_MAX: i64 = 60 * 60 * 24 * 30;
     match time {
         0 => None,
         i64::MIN..0 => Some(0),
         1..=RELATIVE_SECONDS_MAX => Some(now_ms + time as u64 * 1_000),
         _ => {
-            let unix_ms = (time as u64).saturating_mul(1_000).min(DEADLINE_MS_MAX);
-            let deadline = clock::deadline_from_unix(unix_ms, clock::unix_ms(), now_ms);
+            let time_ms = (time as u64).saturating_mul(1_000).min(DEADLINE_MS_MAX);
+            let deadline = clock::deadline_from_unix(time_ms, unix_ms(), now_ms);
             Some(deadline.min(DEADLINE_MS_MAX))
         }
     }
@@ -82,6 +92,26 @@ mod tests {
         assert!((104_000..=105_001).contains(&at), "{at}");
         assert_eq!(deadline(-5, Unit::UnixMilliseconds, 5_000), Some(0));
         assert_eq!(deadline(1, Unit::UnixSeconds, 5_000), Some(0));
+    }
+
+    #[test]
+    fn a_step_of_the_wall_clock_moves_absolute_times_only_and_only_when_they_arrive() {
+        const UNIX_MS: u64 = 1_700_000_000_000;
+        for step_ms in [-3_600_000_i64, 0, 3_600_000] {
+            let wall_ms = UNIX_MS.saturating_add_signed(step_ms);
+            assert_eq!(deadline_at(10, Unit::Seconds, 5_000, wall_ms), Some(15_000));
+            assert_eq!(deadline_at(10, Unit::Milliseconds, 5_000, wall_ms), Some(5_010));
+            let at_s = UNIX_MS as i64 / 1_000 + 7_200;
+            let expected = 7_205_000_u64.checked_add_signed(-step_ms);
+            assert_eq!(deadline_at(at_s, Unit::UnixSeconds, 5_000, wall_ms), expected);
+            assert_eq!(deadline_at(at_s * 1_000, Unit::UnixMilliseconds, 5_000, wall_ms), expected);
+        }
+        let unread: fn() -> u64 = || panic!("a relative time needs no wall clock");
+        assert_eq!(memcached_deadline_at(100, 5_000, unread), Some(105_000));
+        assert_eq!(memcached_deadline_at(-1, 5_000, unread), Some(0));
+        let at_s = UNIX_MS as i64 / 1_000 + 60;
+        assert_eq!(memcached_deadline_at(at_s, 5_000, || UNIX_MS), Some(65_000));
+        assert_eq!(memcached_deadline_at(at_s, 5_000, || UNIX_MS + 61_000), Some(4_000));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 use std::fmt::Write;
 
+use pinion_engine::ExpiryStats;
+
 use super::ServerFacts;
 use crate::clock;
 use crate::command::REDIS_VERSION;
@@ -66,7 +68,7 @@ fn clients(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::f
 
 fn memory(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
     let shard = &snapshot.shard;
-    write!(out, "used_memory:{}\r\n", shard.log_bytes + shard.table_bytes)?;
+    write!(out, "used_memory:{}\r\n", shard.log_bytes + shard.table_bytes + shard.expiry.bytes)?;
     write!(out, "used_memory_rss:{}\r\n", host::resident_bytes())?;
     write!(out, "used_memory_dataset:{}\r\n", shard.live_bytes)?;
     write!(out, "maxmemory:{}\r\n", facts.memory_bytes)?;
@@ -100,10 +102,12 @@ fn cpu(out: &mut String, _: &Snapshot, _: &ServerFacts) -> std::fmt::Result {
 }
 
 fn keyspace(out: &mut String, snapshot: &Snapshot, _: &ServerFacts) -> std::fmt::Result {
-    match snapshot.shard.items {
-        0 => Ok(()),
-        items => write!(out, "db0:keys={items},expires=0,avg_ttl=0\r\n"),
+    let (items, expiry) = (snapshot.shard.items, &snapshot.shard.expiry);
+    if items == 0 {
+        return Ok(());
     }
+    // The mean is exact; Redis estimates it from samples.
+    write!(out, "db0:keys={items},expires={},avg_ttl={}\r\n", expiry.items, expiry.mean_ttl_ms)
 }
 
 fn pinion(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
@@ -126,5 +130,17 @@ fn pinion(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fm
     write!(out, "live_bytes:{}\r\n", shard.live_bytes)?;
     write!(out, "dead_bytes:{}\r\n", shard.dead_bytes)?;
     write!(out, "log_bytes:{}\r\n", shard.log_bytes)?;
-    write!(out, "table_bytes:{}\r\n", shard.table_bytes)
+    write!(out, "table_bytes:{}\r\n", shard.table_bytes)?;
+    expiry(out, &shard.expiry)
+}
+
+fn expiry(out: &mut String, expiry: &ExpiryStats) -> std::fmt::Result {
+    write!(out, "expiry_items:{}\r\n", expiry.items)?;
+    write!(out, "expiry_entries:{}\r\n", expiry.entries)?;
+    write!(out, "expiry_groups:{}\r\n", expiry.groups)?;
+    write!(out, "expiry_bytes:{}\r\n", expiry.bytes)?;
+    write!(out, "expiry_lag_count:{}\r\n", expiry.lag_count)?;
+    write!(out, "expiry_lag_p50_ms:{}\r\n", expiry.lag_p50_ms)?;
+    write!(out, "expiry_lag_p99_ms:{}\r\n", expiry.lag_p99_ms)?;
+    write!(out, "expiry_lag_max_ms:{}\r\n", expiry.lag_max_ms)
 }

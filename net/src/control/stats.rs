@@ -30,6 +30,11 @@ pub(super) fn general(snapshot: &Snapshot, facts: &ServerFacts) -> Vec<u8> {
     lines.add("curr_items", shard.items);
     lines.add("evictions", shard.counters.evictions);
     lines.add("expired", shard.counters.expired);
+    lines.add("expiry_items", shard.expiry.items);
+    lines.add("expiry_entries", shard.expiry.entries);
+    lines.add("expiry_lag_p50_ms", shard.expiry.lag_p50_ms);
+    lines.add("expiry_lag_p99_ms", shard.expiry.lag_p99_ms);
+    lines.add("expiry_lag_max_ms", shard.expiry.lag_max_ms);
     lines.end()
 }
 

@@ -5,11 +5,15 @@
 //!      --> park, after 100 ms of silence
 //! ```
 //!
-//! A nap costs one system call and wakes in one hop. Its end is there for the driver's sake alone,
-//! and far off: a timer that is the CPU's earliest costs two reprogrammings of the hardware each
-//! time. A park hands the thread to its driver: the bare driver sleeps in the ring without a limit;
-//! the glommio driver sleeps in glommio, which costs several system calls and an interrupt to every
-//! other core of the process, and is therefore the last rung. Pure state, no I/O; time is handed in.
+//! No sleep outlasts the next timer: a core with items that expire wakes when their group has come
+//! (`Core::next_timer_ms`), and does not park, since the ring alone keeps the time.
+//!
+//! A nap costs one system call and wakes in one hop. Its own end is there for the driver's sake
+//! alone, and far off: a timer that is the CPU's earliest costs two reprogrammings of the hardware
+//! each time. A park hands the thread to its driver: the bare driver sleeps in the ring without a
+//! limit; the glommio driver sleeps in glommio, which costs several system calls and an interrupt
+//! to every other core of the process, and is therefore the last rung. Pure state, no I/O; time is
+//! handed in.
 
 use std::fmt;
 use std::str::FromStr;

@@ -44,6 +44,14 @@ pub const INLINE_BYTES_MAX: u32 = 64 * 1024;
 /// Items of background work in a shard per turn.
 pub const MAINTENANCE_ITEMS: usize = 64;
 
+/// Entries of expiry that a turn handles while some are due: items removed, and as many entries of
+/// coarse groups split. About 10 us.
+pub const EXPIRY_ENTRIES: usize = 64;
+
+/// While more is due, expiry goes on for one part in this many of what the turn has taken before:
+/// a quarter of the time.
+pub const EXPIRY_SHARE: u64 = 3;
+
 /// How long accepting rests after it failed for want of descriptors or memory.
 pub const ACCEPT_REST_MS: u64 = 10;
 

@@ -8,7 +8,9 @@ use pinion_ring::{EndReason, Event, Key, Wait};
 
 use super::batch::{Batch, ParseLimits};
 use super::inbox::{CoreMessage, Inbox, Request, Snapshot};
-use super::limits::{ACCEPT_REST_MS, INPUT_BYTES_HIGH, MAINTENANCE_ITEMS, STOP_MS};
+use super::limits::{
+    ACCEPT_REST_MS, EXPIRY_ENTRIES, EXPIRY_SHARE, INPUT_BYTES_HIGH, MAINTENANCE_ITEMS, STOP_MS,
+};
 use super::output::Spares;
 use super::{Counters, Transport};
 use crate::clock::Clock;
@@ -163,8 +165,9 @@ impl<T: Transport> Core<T> {
         self.accept_again();
         let worked = events > 0 || had_input;
         self.counters.turns += u64::from(worked);
+        let behind = self.expire();
         let maintained = self.shard.maintain(self.now_ms, MAINTENANCE_ITEMS) > 0;
-        let more = maintained || !self.runnable.is_empty();
+        let more = behind || maintained || !self.runnable.is_empty();
         Ok(Turn { worked, more, ended: self.has_ended() })
     }
 
@@ -180,11 +183,29 @@ impl<T: Transport> Core<T> {
             || self.connections.iter_mut().all(|connection| connection.sending.is_none())
     }
 
-    /// When there is something to do without anything happening: a listener has rested, all items
-    /// are to die, or the core is to end.
+    /// Removes items whose deadline has come: one slice of work, and more for as long as a quarter
+    /// of the turn. Returns whether more is due.
+    fn expire(&mut self) -> bool {
+        let now_ms = self.now_ms;
+        if self.shard.next_deadline_ms().is_none_or(|at_ms| at_ms > now_ms) {
+            return false;
+        }
+        let begun_ns = self.clock.now_ns();
+        let until_ns = begun_ns + begun_ns.saturating_sub(self.now_ns) / EXPIRY_SHARE;
+        while self.shard.expire(now_ms, EXPIRY_ENTRIES).more_due {
+            if self.clock.now_ns() >= until_ns {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// When there is something to do without anything happening: items expire, a listener has
+    /// rested, all items are to die, or the core is to end.
     pub(super) fn next_timer_ms(&self) -> Option<u64> {
         let rested = self.resting.iter().map(|&(_, until_ms)| until_ms).min();
-        rested.into_iter().chain(self.flush_at_ms).chain(self.stop_at_ms).min()
+        let timers = rested.into_iter().chain(self.flush_at_ms).chain(self.stop_at_ms);
+        timers.chain(self.shard.next_deadline_ms()).min()
     }
 
     /// Shortens a wait so that it ends with the next timer.

@@ -1,0 +1,149 @@
+//! Expiry through the shard's own calls: storms, loops that leave entries behind, full caches.
+
+mod common;
+
+use common::{Random, set, set_until, shard};
+use pinion_engine::{Deleted, ExpiryStats, Shard};
+
+const DAY_MS: u64 = 86_400_000;
+
+/// Entries allowed beyond two an item in the small shards of these tests: one for 16 KiB.
+fn spare_entries(shard: &Shard) -> u64 {
+    (shard.limits().total_bytes as u64 >> 14).clamp(1 << 10, 64 << 10)
+}
+
+fn check_entries(shard: &Shard) -> ExpiryStats {
+    let stats = shard.stats().expiry;
+    assert!(stats.entries <= 2 * stats.items + spare_entries(shard), "{stats:?}");
+    stats
+}
+
+#[test]
+fn a_million_keys_due_in_the_same_millisecond_go_in_bounded_calls() {
+    let mut shard = shard(128 << 20);
+    let keys = 1_000_000u32;
+    for key in 0..keys {
+        set_until(&mut shard, &key.to_le_bytes(), b"v", 60_000, 0);
+    }
+    let stats = check_entries(&shard);
+    assert_eq!((stats.items, stats.entries, stats.mean_ttl_ms), (1_000_000, 1_000_000, 60_000));
+    assert!(stats.bytes < 4_160_000, "{stats:?}");
+    // The group of 2 s comes into reach, and is split before its time.
+    assert_eq!(shard.next_deadline_ms(), Some(57_344));
+    let mut splits = 0;
+    while shard.expire(57_344, 64).more_due {
+        let work = shard.stats().work;
+        assert!(work.expiry_entries <= 64 && work.resizes == 0, "{work:?}");
+        splits += 1;
+    }
+    assert!((15_000..=17_000).contains(&splits), "{splits}");
+    assert_eq!((shard.len(), shard.next_deadline_ms()), (1_000_000, Some(60_003)));
+    let mut calls = 0;
+    loop {
+        let expired = shard.expire(60_003, 64);
+        let work = shard.stats().work;
+        // One entry in ten thousand is shared by two of these items, and takes both.
+        assert!(expired.removed <= 64 + 8 && expired.entries <= 64, "{expired:?}");
+        assert!(work.resizes <= expired.removed && work.split_items <= 80 * work.resizes);
+        calls += 1;
+        if !expired.more_due {
+            break;
+        }
+    }
+    assert_eq!(calls, 1_000_000 / 64);
+    let stats = shard.stats();
+    assert_eq!((stats.items, stats.counters.expired), (0, 1_000_000));
+    assert_eq!((stats.expiry.entries, stats.expiry.bytes, stats.expiry.groups), (0, 0, 0));
+    assert_eq!(stats.expiry.lag_count, 1_000_000);
+    assert_eq!((stats.expiry.lag_p50_ms, stats.expiry.lag_max_ms), (3, 3));
+    shard.validate().unwrap();
+}
+
+#[test]
+fn storing_for_a_day_and_deleting_leaves_no_heap_of_entries() {
+    let mut shard = shard(16 << 20);
+    let mut random = Random::announced(41);
+    let mut now_ms = 0;
+    for step in 0..400_000u64 {
+        now_ms += u64::from(step % 100 == 0);
+        // New names all the time, and a few names over and over.
+        let key = if random.one_in(2) { step } else { 1 << 32 | random.below(1_000) };
+        let name = key.to_le_bytes();
+        set_until(&mut shard, &name, b"locked", now_ms + DAY_MS, now_ms);
+        check_entries(&shard);
+        if random.below(10) != 0 {
+            let hash = shard.hash(&name);
+            assert_eq!(shard.delete(hash, &name, None, now_ms), Deleted::Deleted);
+            check_entries(&shard);
+        }
+    }
+    shard.validate().unwrap();
+}
+
+#[test]
+fn a_full_cache_whose_items_are_evicted_before_their_time() {
+    let mut shard = shard(8 << 20);
+    let mut random = Random::announced(42);
+    for step in 0..500_000u64 {
+        let name = random.next().to_le_bytes();
+        let ttl_ms = DAY_MS + random.below(DAY_MS);
+        set_until(&mut shard, &name, &[1; 60], step / 50 + ttl_ms, step / 50);
+        let stats = check_entries(&shard);
+        assert!(stats.bytes <= 10 * stats.items + (512 << 10), "{stats:?}");
+        assert!(shard.stats().work.expiry_entries <= 16 + 64);
+    }
+    assert!(shard.stats().counters.evictions > 300_000);
+    shard.validate().unwrap();
+}
+
+#[test]
+fn room_is_taken_from_due_items_first() {
+    let mut shard = shard(8 << 20);
+    let mut stored = 0u32;
+    while shard.stats().counters.evictions == 0 {
+        // Every second item is due later.
+        let deadline_ms = if stored.is_multiple_of(2) { 1_000 } else { DAY_MS };
+        set_until(&mut shard, &stored.to_le_bytes(), &[1; 100], deadline_ms, 0);
+        stored += 1;
+    }
+    let evicted = shard.stats().counters.evictions;
+    let before = shard.stats().expiry.items;
+    // Nobody calls `expire`: the writes see to it, about sixteen items each.
+    for key in 0..u64::from(stored) / 16 {
+        let name = (1 << 40 | key).to_le_bytes();
+        let hash = shard.hash(&name);
+        shard.set(hash, &name, &[1; 100], &Default::default(), 2_000 + key).unwrap();
+    }
+    let stats = shard.stats();
+    assert!(stats.counters.expired > u64::from(stored) / 4, "{stats:?}");
+    assert!(stats.counters.evictions - evicted < 1_000, "{stats:?}");
+    // The rest was evicted, as were some of the new items, which have no deadline.
+    let gone = before - stats.expiry.items;
+    assert!(gone >= stats.counters.expired, "{stats:?}");
+    assert!(gone - stats.counters.expired <= stats.counters.evictions - evicted, "{stats:?}");
+    shard.validate().unwrap();
+}
+
+#[test]
+fn the_next_deadline_tells_how_long_to_sleep() {
+    let mut shard = shard(1 << 20);
+    assert_eq!(shard.next_deadline_ms(), None);
+    set(&mut shard, b"stays", b"v").unwrap();
+    assert_eq!(shard.next_deadline_ms(), None);
+    set_until(&mut shard, b"a", b"v", 1_001, 10);
+    assert_eq!(shard.next_deadline_ms(), Some(1_003));
+    set_until(&mut shard, b"b", b"v", 500, 10);
+    assert_eq!(shard.next_deadline_ms(), Some(503));
+    set_until(&mut shard, b"c", b"v", DAY_MS, 10);
+    // Sleeping from one to the next removes each item within its 4 ms.
+    let (mut wakes, mut now_ms) = (0, 10);
+    while let Some(next_ms) = shard.next_deadline_ms() {
+        assert!(next_ms >= now_ms);
+        now_ms = next_ms;
+        shard.expire(now_ms, 64);
+        wakes += 1;
+    }
+    assert!((5..=6).contains(&wakes), "two items, two splits and the last item: {wakes}");
+    assert_eq!((shard.len(), now_ms), (1, DAY_MS | 3));
+    assert_eq!(shard.stats().expiry.lag_max_ms, 3);
+}
