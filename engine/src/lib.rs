@@ -29,6 +29,7 @@
 
 mod bounds;
 mod config;
+mod errand;
 mod hash;
 mod intrinsics;
 mod item;
@@ -43,6 +44,7 @@ mod value;
 
 pub use bounds::{KEY_BYTES_MAX, LOG_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use config::{Cost, EngineError, Eviction, Limits, ShardConfig};
+pub use errand::{Errand, Returned};
 pub use hash::KeyHash;
 pub use request::{Condition, Deadline, Deleted, Refusal, SetError, SetOptions, Stored};
 pub use shard::Shard;

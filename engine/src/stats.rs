@@ -15,6 +15,13 @@ pub struct ShardStats {
     pub page_bytes: u64,
     /// Bytes of table lines in use.
     pub table_bytes: u64,
+    /// Bytes of table lines that are in memory because they are or were in use; they count against
+    /// the limit until they are given back.
+    pub table_resident_bytes: u64,
+    /// Bytes of free segments that are in memory.
+    pub warm_bytes: u64,
+    /// Bytes of free segments that another thread is populating or giving back.
+    pub away_bytes: u64,
     /// Table slots in use: those of the items, and of flushed items that were not passed yet.
     pub table_slots: u64,
     /// Table lines in use beyond one a bucket.

@@ -133,7 +133,7 @@ impl Shard {
 
     /// Segments that the total limit allows beside the table and `lines` more lines.
     pub(super) fn segments_allowed(&self, lines: usize) -> usize {
-        let side_bytes = (self.table.lines() + lines) * LINE_BYTES + self.policy_bytes();
+        let side_bytes = (self.table.lines_resident() + lines) * LINE_BYTES + self.policy_bytes();
         let bytes = self.limits.total_bytes.saturating_sub(side_bytes);
         (bytes / self.log.segment_bytes()).min(self.log.segments_max())
     }
