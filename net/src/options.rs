@@ -30,8 +30,8 @@ pub struct Options {
     #[arg(long, value_name = "CPU")]
     pub cores: Option<CoreList>,
 
-    /// Memory for items, their table and the program, such as 512MiB or 4GiB; buffers of clients
-    /// come on top [default: half of what the machine or its cgroup allows]
+    /// Memory of the whole process, such as 512MiB or 4GiB: items and their table, the program, and
+    /// the buffers of clients [default: half of what the machine or its cgroup allows]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Size>,
 
@@ -60,7 +60,8 @@ pub struct Options {
     #[arg(long)]
     pub prefault: bool,
 
-    /// Connections at a time [default: 10000, or fewer if the limit on open files is lower]
+    /// Connections at a time [default: 10000, or fewer if the limit on open files or a tenth of
+    /// the memory allows fewer]
     #[arg(long, value_name = "COUNT")]
     pub max_connections: Option<u32>,
 

@@ -3,7 +3,9 @@
 use pinion_engine::{KeyHash, SetError, Shard, Value};
 
 use crate::connection::Session;
+use crate::core::limits::SPARE_BYTES_MIN;
 use crate::core::{Counters, InfoRequest};
+use crate::memory::Memory;
 use crate::protocol::resp::{self, Version, Writer};
 
 /// What the server was told at start and commands may ask for.
@@ -80,6 +82,10 @@ pub struct Context<'a> {
     pub counters: &'a mut Counters,
     /// What the server was told at start.
     pub settings: &'a Settings,
+    /// The memory of the process, and how it is divided.
+    pub memory: &'a mut Memory,
+    /// Bytes that a reply may take: what is left of the memory for buffers.
+    pub room_bytes: usize,
     /// The hash of the command's first key, computed when it was parsed.
     pub first_hash: KeyHash,
 }
@@ -138,6 +144,18 @@ impl Context<'_> {
             }
             other => self.error(&format!("ERR {other}")),
         }
+    }
+
+    /// Takes back a reply that began at `start` of the output, with the memory that it took.
+    pub(super) fn take_back(&mut self, start: usize) {
+        self.out.truncate(start);
+        self.out.shrink_to(start + SPARE_BYTES_MIN);
+    }
+
+    /// Takes back a reply that began at `start`, and answers that there is no memory for it.
+    pub(super) fn refuse_reply(&mut self, start: usize) {
+        self.take_back(start);
+        self.error("OOM reply does not fit into the memory left for buffers");
     }
 
     /// Counts a read that found its key, or did not.

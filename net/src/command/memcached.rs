@@ -80,10 +80,14 @@ fn server_error(context: &mut Context<'_>, text: &str) {
     Writer::new(context.out).line(text);
 }
 
+/// The reply to a retrieval for which there is no memory.
+const NO_ROOM_FOR_REPLY: &str = "SERVER_ERROR out of memory writing get response";
+
 /// Keys of a retrieval whose memory is fetched ahead together.
 const KEYS_AHEAD: usize = 16;
 
 fn retrieve(context: &mut Context<'_>, keys: Keys<'_>, with_version: bool, touch: Option<i64>) {
+    let start = context.out.len();
     let mut ahead = [(context.first_hash, &[][..]); KEYS_AHEAD];
     let mut keys = keys.into_iter();
     loop {
@@ -104,6 +108,11 @@ fn retrieve(context: &mut Context<'_>, keys: Keys<'_>, with_version: bool, touch
                 context.counters.misses += 1;
                 continue;
             };
+            if context.out.len() - start + entry.value.len() > context.room_bytes {
+                context.take_back(start);
+                server_error(context, NO_ROOM_FOR_REPLY);
+                return;
+            }
             context.counters.hits += 1;
             let version = with_version.then_some(entry.version);
             let mut writer = Writer::new(context.out);

@@ -12,6 +12,9 @@ const KEYS_AHEAD: usize = 16;
 pub(super) fn get(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     let entry = context.shard.get(context.first_hash, args.at(1), context.now_ms);
     match entry {
+        Some(entry) if entry.value.len() > context.room_bytes => {
+            context.refuse_reply(context.out.len());
+        }
         Some(entry) => {
             context.counters.hits += 1;
             write_value(context.out, &entry.value);
@@ -25,6 +28,7 @@ pub(super) fn get(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
 }
 
 pub(super) fn mget(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+    let start = context.out.len();
     context.reply().array(args.len() - 1);
     let mut first = 1;
     while first < args.len() {
@@ -42,6 +46,11 @@ pub(super) fn mget(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
             let entry = context.shard.get(hashes[index - first], args.at(index), context.now_ms);
             match entry {
                 Some(entry) => {
+                    let taken = context.out.len() - start + entry.value.len();
+                    if taken > context.room_bytes {
+                        context.refuse_reply(start);
+                        return Flow::Continue;
+                    }
                     context.counters.hits += 1;
                     write_value(context.out, &entry.value);
                 }

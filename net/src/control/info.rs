@@ -61,16 +61,31 @@ fn server(out: &mut String, _: &Snapshot, facts: &ServerFacts) -> std::fmt::Resu
 fn clients(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
     write!(out, "connected_clients:{}\r\n", snapshot.connections)?;
     write!(out, "maxclients:{}\r\n", facts.connections_max)?;
-    write!(out, "blocked_clients:0\r\n")
+    write!(out, "blocked_clients:0\r\n")?;
+    write!(out, "clients_waiting_for_memory:{}\r\n", snapshot.buffers.waiting)
 }
 
 fn memory(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
-    let shard = &snapshot.shard;
-    write!(out, "used_memory:{}\r\n", shard.log_bytes + shard.table_bytes)?;
+    let (shard, division, buffers) = (&snapshot.shard, &snapshot.division, &snapshot.buffers);
+    let items_bytes = shard.log_bytes + shard.table_resident_bytes;
+    let used_bytes = items_bytes + (buffers.held_bytes + buffers.spare_bytes) as u64;
+    write!(out, "used_memory:{used_bytes}\r\n")?;
     write!(out, "used_memory_rss:{}\r\n", host::resident_bytes())?;
     write!(out, "used_memory_dataset:{}\r\n", shard.live_bytes)?;
-    write!(out, "maxmemory:{}\r\n", facts.memory_bytes)?;
-    write!(out, "maxmemory_policy:{}\r\n", facts.eviction)
+    write!(out, "maxmemory:{}\r\n", division.memory_bytes)?;
+    write!(out, "maxmemory_policy:{}\r\n", facts.eviction)?;
+    write!(out, "memory_program_share:{}\r\n", division.program_bytes)?;
+    write!(out, "memory_connections_share:{}\r\n", division.connections_bytes)?;
+    write!(out, "memory_buffers_share:{}\r\n", division.buffers_bytes)?;
+    write!(out, "memory_items_share:{}\r\n", division.items_bytes)?;
+    write!(out, "memory_items:{items_bytes}\r\n")?;
+    write!(out, "memory_items_ahead:{}\r\n", shard.warm_bytes + shard.away_bytes)?;
+    write!(out, "memory_table:{}\r\n", shard.table_resident_bytes)?;
+    write!(out, "memory_buffers:{}\r\n", buffers.held_bytes)?;
+    write!(out, "memory_buffers_peak:{}\r\n", buffers.peak_bytes)?;
+    write!(out, "memory_buffers_spare:{}\r\n", buffers.spare_bytes)?;
+    write!(out, "huge_pages:{}\r\n", facts.huge_pages)?;
+    write!(out, "numa:{}\r\n", facts.numa)
 }
 
 fn persistence(out: &mut String, _: &Snapshot, _: &ServerFacts) -> std::fmt::Result {
@@ -120,6 +135,9 @@ fn pinion(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fm
     write!(out, "naps:{}\r\n", counters.naps)?;
     write!(out, "parks:{}\r\n", counters.parks)?;
     write!(out, "output_pauses:{}\r\n", counters.output_pauses)?;
+    write!(out, "budget_pauses:{}\r\n", counters.budget_pauses)?;
+    write!(out, "buffer_refusals:{}\r\n", counters.buffer_refusals)?;
+    write!(out, "buffer_evictions:{}\r\n", counters.buffer_evictions)?;
     write!(out, "receive_starvations:{}\r\n", counters.receive_starvations)?;
     write!(out, "accept_failures:{}\r\n", counters.accept_failures)?;
     write!(out, "items:{}\r\n", shard.items)?;
