@@ -144,8 +144,7 @@ mod tests {
     fn the_limit_moves_within_the_reservation() {
         let division = Division::of(128 << 20, 100).expect("it is enough");
         let mut memory = Memory::new(division, 100, 512 << 20);
-        let limits =
-            Limits { total_bytes: division.items_bytes as usize, data: Some(1 << 40) };
+        let limits = Limits { total_bytes: division.items_bytes as usize, data: Some(1 << 40) };
         let reserve_bytes = Some(memory.reserve_bytes());
         let config = ShardConfig { limits, reserve_bytes, ..ShardConfig::default() };
         let mut shard = Shard::new(&config).expect("a shard");

@@ -365,7 +365,7 @@ fn choose_connections(options: &Options, memory: Size) -> Result<usize, StartErr
         Some(wanted) => u64::from(wanted),
         None => {
             let fitting = memory.0 / CONNECTIONS_ONE_IN / CONNECTION_BYTES;
-            CONNECTIONS_MAX_DEFAULT.min(possible).min(fitting)
+            CONNECTIONS_MAX_DEFAULT.min(possible).min(fitting.max(1))
         }
     };
     if wanted == 0 {

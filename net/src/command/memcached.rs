@@ -49,9 +49,9 @@ pub fn run(context: &mut Context<'_>, frame: &[u8], limits: &Limits) -> Flow {
 
 fn execute(context: &mut Context<'_>, request: &Request<'_>) -> Flow {
     match *request {
-        Request::Get { keys, with_version } => retrieve(context, keys, with_version, None),
+        Request::Get { keys, with_version } => return retrieve(context, keys, with_version, None),
         Request::GetAndTouch { exptime, keys, with_version } => {
-            retrieve(context, keys, with_version, Some(exptime));
+            return retrieve(context, keys, with_version, Some(exptime));
         }
         Request::Store(ref store) => self::store(context, store),
         Request::StoreTooLarge { verb, key, .. } => {
@@ -80,13 +80,15 @@ fn server_error(context: &mut Context<'_>, text: &str) {
     Writer::new(context.out).line(text);
 }
 
-/// The reply to a retrieval for which there is no memory.
-const NO_ROOM_FOR_REPLY: &str = "SERVER_ERROR out of memory writing get response";
-
 /// Keys of a retrieval whose memory is fetched ahead together.
 const KEYS_AHEAD: usize = 16;
 
-fn retrieve(context: &mut Context<'_>, keys: Keys<'_>, with_version: bool, touch: Option<i64>) {
+fn retrieve(
+    context: &mut Context<'_>,
+    keys: Keys<'_>,
+    with_version: bool,
+    touch: Option<i64>,
+) -> Flow {
     let start = context.out.len();
     let mut ahead = [(context.first_hash, &[][..]); KEYS_AHEAD];
     let mut keys = keys.into_iter();
@@ -109,9 +111,9 @@ fn retrieve(context: &mut Context<'_>, keys: Keys<'_>, with_version: bool, touch
                 continue;
             };
             if context.out.len() - start + entry.value.len() > context.room_bytes {
-                context.take_back(start);
-                server_error(context, NO_ROOM_FOR_REPLY);
-                return;
+                return context.without_room(start, |context| {
+                    server_error(context, "SERVER_ERROR out of memory writing get response");
+                });
             }
             context.counters.hits += 1;
             let version = with_version.then_some(entry.version);
@@ -134,6 +136,7 @@ fn retrieve(context: &mut Context<'_>, keys: Keys<'_>, with_version: bool, touch
         }
     }
     Writer::new(context.out).end();
+    Flow::Continue
 }
 
 fn store(context: &mut Context<'_>, store: &Store<'_>) {

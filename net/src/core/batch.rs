@@ -12,7 +12,7 @@ use pinion_ring::Key;
 
 use super::limits::{
     ARGS_KEPT_MAX, ARGS_MAX, BATCH_COMMANDS_MAX, FRAME_BYTES_MIN, INLINE_BYTES_MAX,
-    OUTPUT_BYTES_HIGH, RUN_COMMANDS_MAX, SMALL_BYTES,
+    OUTPUT_BYTES_HIGH, RUN_COMMANDS_MAX,
 };
 use super::{Core, Transport};
 use crate::command::{self, Arguments, Context, Flow, Settings, Spec};
@@ -262,7 +262,7 @@ impl<T: Transport> Core<T> {
             }
             if stop == Stop::Torn && at < bytes.len() && connection.closing < Closing::Flushing {
                 let torn = &bytes[at..];
-                if self.budget.may_keep(connection.input.len(), torn.len()) {
+                if self.budget.may_keep(connection, torn.len()) {
                     self.spares.append(&mut connection.input, torn);
                     self.budget.recount(connection);
                 } else {
@@ -389,6 +389,8 @@ impl<T: Transport> Core<T> {
         if out.capacity() == 0 {
             *out = self.spares.take();
         }
+        let (room_bytes, reply_may_wait) = self.budget.reply_room();
+        let (hits, misses) = (self.counters.hits, self.counters.misses);
         let mut context = Context {
             shard: &mut self.shard,
             now_ms: self.now_ms,
@@ -397,7 +399,8 @@ impl<T: Transport> Core<T> {
             counters: &mut self.counters,
             settings: &self.options.settings,
             memory: &mut self.options.memory,
-            room_bytes: self.budget.room(),
+            room_bytes,
+            reply_may_wait,
             first_hash: hash.unwrap_or(self.no_hash),
         };
         let flow = match work {
@@ -437,6 +440,12 @@ impl<T: Transport> Core<T> {
         self.budget.recount(connection);
         match flow {
             Flow::Continue => {}
+            Flow::Wait => {
+                // It will be executed again, and counted then.
+                (self.counters.hits, self.counters.misses) = (hits, misses);
+                self.counters.commands -= 1;
+                self.hold_back(number, true);
+            }
             Flow::Close => connection.close(Closing::Flushing),
             Flow::Ask(info) => self.ask(key, info),
             Flow::FlushAt(at_ms) => self.flush_at(at_ms),
@@ -477,8 +486,7 @@ impl<T: Transport> Core<T> {
         } else {
             self.counters.output_pauses += 1;
         }
-        let bytes = connection.input.len();
-        if bytes > SMALL_BYTES && !self.budget.may_keep(bytes, 0) {
+        if !self.budget.may_keep(connection, 0) {
             self.refuse_input(key.index);
         } else if self.budget.is_short() {
             self.stop_receiving(key);

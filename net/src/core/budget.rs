@@ -5,19 +5,25 @@
 //! may have changed, so the sum is always known without a walk.
 //!
 //! ```text
-//! share: |<------- replies 5/8 ------->|<- requests, up to 7/8 ->|<- small ones ->|
+//! share: |<----- replies: 8 ----->|<- what waits: 13 ->|<- requests: 15 ->|<- small: 16 ->|
 //! ```
+//!
+//! (Sixteenths of the share, up to which each kind may fill it.)
 //!
 //! - *Replies.* A command runs only while its connection's output is smaller than what is left of
 //!   the replies' part. So the threshold falls as memory fills, those with the most output stop
 //!   first, and n clients that do not read come to hold `1/(n+1)` of it each (Choudhury and Hahne,
 //!   "Dynamic queue length thresholds for shared-memory packet switches", 1998). A connection that
-//!   is held back is not read from, and goes on when there is room.
-//! - *Requests.* The beginning of a request has to be kept until the rest has come; waiting would
-//!   not help. When there is no room for it, it is refused with an error, and the connection ends.
-//! - The last eighth is for connections that hold next to nothing: they are served when all
-//!   others wait. When it is used up as well, connections that hold more than the mean and have
-//!   neither taken nor sent a byte for [`STALL_MS`] are closed.
+//!   is held back is not read from, and goes on when there is room, in turn: while m others wait,
+//!   it may not take more than `1/(m+1)` of the part, or one reply.
+//! - *Requests.* The beginning of a request has to be kept until the rest has come, and so have
+//!   the commands behind one that is held back; waiting would not help. When there is no room for
+//!   them they are refused with an error, and the connection ends: the latter first.
+//! - The last sixteenth is for connections that hold next to nothing, and for small replies: these
+//!   are served when all others wait.
+//! - While the replies' part is full and somebody waits, connections that hold more than the mean
+//!   and have neither taken nor sent a byte for [`STALL_MS`] are closed, so that nobody waits for
+//!   ever for those who never read.
 //!
 //! - B1. `held_bytes` is the sum of the connections' `counted_bytes`.
 //! - B2. A connection held back for want of memory is in `waiting`.
@@ -31,11 +37,20 @@ use std::collections::VecDeque;
 use pinion_ring::Key;
 
 use super::limits::{
-    SMALL_BYTES, STALL_MS, STALL_SLOTS_PER_LOOK, STALLED_LOOK_MS, TRIM_AFTER_MS, TRIM_BYTES_MIN,
-    WAITING_PER_TURN,
+    SMALL_BYTES, SPARE_BYTES_MIN, STALL_MS, STALL_SLOTS_PER_LOOK, STALLED_LOOK_MS, TRIM_AFTER_MS,
+    TRIM_BYTES_MIN, WAITING_PER_TURN,
 };
 use super::{Core, Transport};
 use crate::connection::{Closing, Connection, Protocol};
+
+/// Sixteenths of the share up to which replies may fill it,
+const REPLIES: usize = 8;
+/// commands that wait behind one that is held back,
+const WAITING: usize = 13;
+/// and requests of which a part has come.
+const REQUESTS: usize = 15;
+
+const _: () = assert!(REPLIES < WAITING && WAITING < REQUESTS && REQUESTS < 16);
 
 /// What INFO tells of the buffers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -109,15 +124,34 @@ impl Budget {
     /// Whether a connection with `output_bytes` of output may execute another command.
     #[inline]
     pub(super) fn may_answer(&self, output_bytes: usize) -> bool {
-        let left = (self.limit_bytes / 8 * 5).saturating_sub(self.held_bytes);
-        output_bytes < left || (output_bytes <= SMALL_BYTES && self.held_bytes < self.limit_bytes)
+        let part_bytes = self.limit_bytes / 16 * REPLIES;
+        let left = part_bytes.saturating_sub(self.held_bytes);
+        let fair = part_bytes / (self.waiting.len() + 1);
+        output_bytes < left.min(fair)
+            || (output_bytes <= SMALL_BYTES && self.held_bytes < self.limit_bytes)
     }
 
-    /// Whether a connection with `input_bytes` of input may keep `more` bytes of a request.
-    pub(super) fn may_keep(&self, input_bytes: usize, more: usize) -> bool {
-        let is_small = input_bytes + more <= SMALL_BYTES;
-        let part = if is_small { self.limit_bytes } else { self.limit_bytes / 8 * 7 };
-        self.held_bytes + more <= part
+    /// Whether a connection may add `more` bytes to its input.
+    pub(super) fn may_keep<S>(&self, connection: &Connection<S>, more: usize) -> bool {
+        let sixteenths = match connection.input.len() + more {
+            0..=SPARE_BYTES_MIN => 16,
+            _ if connection.paused => WAITING,
+            _ => REQUESTS,
+        };
+        self.held_bytes + more <= self.limit_bytes / 16 * sixteenths
+    }
+
+    /// Bytes that the reply to one command may take; the flag tells that a larger one has to wait
+    /// for memory, since this is the reserve.
+    #[inline]
+    pub(super) fn reply_room(&self) -> (usize, bool) {
+        if self.is_full() { (SMALL_BYTES, true) } else { (self.room(), false) }
+    }
+
+    /// Whether the replies' part is used up.
+    #[inline]
+    fn is_full(&self) -> bool {
+        self.held_bytes >= self.limit_bytes / 16 * REPLIES
     }
 
     /// Whether memory is short enough that what is held back is not read from either.
@@ -181,8 +215,7 @@ impl<T: Transport> Core<T> {
         if self.budget.unexamined > 0 {
             self.resume_waiting();
         }
-        let is_full = self.budget.held_bytes >= self.budget.limit_bytes;
-        if !is_full || self.budget.waiting.is_empty() {
+        if !self.budget.is_full() || self.budget.waiting.is_empty() {
             self.budget.stalled_at_ms = None;
         } else {
             let look_ms = self.now_ms + STALLED_LOOK_MS;
@@ -200,6 +233,11 @@ impl<T: Transport> Core<T> {
 
     /// Lets connections go on that waited for memory, as far as there is some.
     fn resume_waiting(&mut self) {
+        if self.budget.is_full() {
+            // The reserve is for those that come, not for those that wait.
+            self.budget.unexamined = 0;
+            return;
+        }
         for _ in 0..WAITING_PER_TURN.min(self.budget.unexamined) {
             self.budget.unexamined -= 1;
             let Some(key) = self.budget.waiting.pop_front() else { break };
@@ -294,14 +332,44 @@ mod tests {
 
     #[test]
     fn each_part_is_kept_for_those_that_it_is_for() {
-        let replies_full = with_held(LIMIT / 8 * 5);
+        let mut idle = Connection::new((), Key::new(0, 0), 1, Protocol::Resp);
+        let mut paused = Connection::new((), Key::new(1, 0), 2, Protocol::Resp);
+        paused.paused = true;
+        let sixteenth = LIMIT / 16;
+        let replies_full = with_held(sixteenth * REPLIES);
         assert!(!replies_full.may_answer(SMALL_BYTES + 1) && replies_full.may_answer(0));
-        assert!(replies_full.may_keep(0, LIMIT / 8 * 2) && !replies_full.may_keep(0, LIMIT / 2));
-        let requests_full = with_held(LIMIT / 8 * 7);
-        assert!(!requests_full.may_keep(SMALL_BYTES, 1) && requests_full.may_keep(10, 20));
+        assert_eq!(replies_full.reply_room(), (SMALL_BYTES, true));
+        assert!(replies_full.may_keep(&paused, sixteenth * 5));
+        assert!(!replies_full.may_keep(&paused, sixteenth * 6));
+        assert!(replies_full.may_keep(&idle, sixteenth * 7));
+        assert!(!replies_full.may_keep(&idle, sixteenth * 8));
+        let requests_full = with_held(sixteenth * REQUESTS);
+        assert!(requests_full.may_keep(&paused, 100) && requests_full.may_keep(&idle, 100));
+        idle.input = vec![0; SPARE_BYTES_MIN];
+        assert!(!requests_full.may_keep(&idle, 1));
         assert!(requests_full.may_answer(SMALL_BYTES));
         let full = with_held(LIMIT);
-        assert!(!full.may_answer(0) && !full.may_keep(0, 1));
+        assert!(!full.may_answer(0) && !full.may_keep(&paused, 1));
+        assert_eq!(with_held(0).reply_room(), (LIMIT, false));
+    }
+
+    #[test]
+    fn what_connections_hold_adds_up() {
+        let mut budget = with_held(0);
+        let mut connection = Connection::new((), Key::new(0, 0), 1, Protocol::Memcached);
+        connection.input.reserve_exact(5_000);
+        connection.sending_bytes = 700;
+        connection.session.name.reserve_exact(30);
+        budget.recount(&mut connection);
+        assert_eq!(budget.held_bytes, 5_730);
+        budget.wait(&mut connection);
+        budget.wait(&mut connection);
+        assert_eq!((budget.waiting.len(), budget.unexamined), (1, 0), "it waits once");
+        connection.sending_bytes = 0;
+        budget.recount(&mut connection);
+        assert_eq!((budget.held_bytes, budget.unexamined), (5_030, 1));
+        budget.forget(&connection);
+        assert_eq!(budget.held_bytes, 0);
     }
 
     #[test]

@@ -281,7 +281,7 @@ impl<T: Transport> Core<T> {
             self.ending.push(key);
         } else if connection.input.is_empty() && connection.may_run() {
             self.parse_loan(key.index, loan);
-        } else if !self.budget.may_keep(connection.input.len(), bytes.len()) {
+        } else if !self.budget.may_keep(connection, bytes.len()) {
             self.transport.give_back(loan);
             // Its commands before this one are answered before the error.
             self.execute_batch();
