@@ -6,6 +6,7 @@ use std::process::Command;
 use clap::Parser;
 use pinion_benches::replay::synthetic::Pattern;
 use pinion_benches::replay::{Charge, Outcome, Prepared, Replay};
+use pinion_engine::Eviction;
 use pinion_loadgen::trace::{self, Trace};
 use pinion_loadgen::{ReplayConfig, ReplayReport, Verdict, replay};
 use pinion_net::Server;
@@ -76,7 +77,7 @@ fn in_process(trace: &Trace, capacity: u64, policy: EvictionName, seed: u64) -> 
 
 fn agree(path: &Path, capacity_bytes: u64) {
     let trace = trace::load(path).unwrap();
-    let outcome = in_process(&trace, capacity_bytes, EvictionName::TinyLfu, 1);
+    let outcome = in_process(&trace, capacity_bytes, EvictionName(Eviction::TinyLfu), 1);
     assert_eq!((outcome.requests, outcome.refused), (REQUESTS, 0));
     assert!((0.2..0.9).contains(&outcome.object_hit_ratio()), "{outcome:?}");
     assert!(outcome.shard.counters.evictions > 1_000, "{outcome:?}");
@@ -106,7 +107,7 @@ fn an_unsized_trace_has_the_same_hit_ratios_in_process_and_over_a_socket() {
 fn the_seed_of_the_hash_hardly_matters_and_repeats_exactly() {
     let file = TraceFile::zipf("seeds", 13, true);
     let trace = trace::load(&file.0).unwrap();
-    let run = |seed| in_process(&trace, CAPACITY_BYTES, EvictionName::TinyLfu, seed);
+    let run = |seed| in_process(&trace, CAPACITY_BYTES, EvictionName(Eviction::TinyLfu), seed);
     let first = run(1);
     assert_eq!(run(1), first);
     for seed in 2..6 {
@@ -135,7 +136,9 @@ fn the_program_prints_what_the_library_counts() {
     let percent = (trace.unique_bytes as f64 / 100.0).round() as u64;
     let mut expected = vec!["trace\tcapacity\tpolicy\tobject_hit_ratio\tbyte_hit_ratio".to_owned()];
     for capacity in [percent, 500_000] {
-        for (label, policy) in [("tinylfu", EvictionName::TinyLfu), ("none", EvictionName::None)] {
+        for (label, policy) in
+            [("tinylfu", EvictionName(Eviction::TinyLfu)), ("none", EvictionName(Eviction::None))]
+        {
             let outcome = in_process(&trace, capacity, policy, 5);
             let (objects, bytes) = (outcome.object_hit_ratio(), outcome.byte_hit_ratio());
             expected.push(format!("{name}\t{capacity}\t{label}\t{objects:.6}\t{bytes:.6}"));

@@ -52,6 +52,22 @@ pub(crate) const EXCESS_ONE_IN: u64 = 256;
 /// a write opens, one for the cleaner, and one to lend.
 pub(crate) const SPARE_SEGMENTS: usize = 6;
 
+/// Segments lent for one errand at most: 4 MiB of the largest segments, two huge pages.
+pub(crate) const ERRAND_SEGMENTS_MAX: usize = 16;
+/// Segments given back in one errand at most.
+pub(crate) const RELEASE_SEGMENTS_MAX: usize = 64;
+/// Free populated segments below which more are asked for.
+pub(crate) const WARM_SEGMENTS_LOW: usize = 8;
+/// Free segments beyond what the limit may use that are worth an errand.
+pub(crate) const SURPLUS_SEGMENTS_MIN: usize = 4;
+/// A shard keeps one free segment in this many that its limit allows, beside
+/// [`ERRAND_SEGMENTS_MAX`].
+pub(crate) const KEEP_ONE_FREE_IN: usize = 8;
+/// Bytes of the table populated, or given back, in one errand at least: a huge page.
+pub(crate) const TABLE_STEP_BYTES: usize = 2 << 20;
+/// A shard populates at most one part in this many of its limit ahead of the table.
+pub(crate) const TABLE_STEP_SHARE: usize = 64;
+
 /// The longest key in bytes that the item header can name.
 pub const KEY_BYTES_MAX: usize = u16::MAX as usize;
 /// Longer values live in pages (where a segment is small: values longer than a quarter of it).
@@ -219,6 +235,9 @@ const _: () = assert!(SEGMENT_BYTES_MIN.is_power_of_two());
 const _: () = assert!(SEGMENT_BYTES_MAX.is_power_of_two());
 const _: () = assert!(SEGMENTS_WANTED >= SEGMENTS_MIN);
 const _: () = assert!(SEGMENTS_MIN > SPARE_SEGMENTS + 6, "heads, tails and the spare ones");
+const _: () = assert!(WARM_SEGMENTS_LOW < ERRAND_SEGMENTS_MAX, "what is asked for is kept");
+const _: () = assert!(RELEASE_SEGMENTS_MAX * SEGMENT_BYTES_MAX <= 16 << 20, "milliseconds");
+const _: () = assert!(TABLE_STEP_BYTES.is_multiple_of(LINE_BYTES));
 const _: () = assert!(PAGES_PER_SEGMENT_MAX <= 16, "a segment's used pages are a u16");
 const _: () = assert!(INLINE_VALUE_BYTES_MAX + KEY_BYTES_MAX + 64 <= SEGMENT_BYTES_MAX);
 const _: () = assert!(MERGE_ITEMS_PER_LINE < SPLIT_ITEMS_PER_LINE, "hysteresis");

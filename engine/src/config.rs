@@ -69,6 +69,9 @@ pub struct ShardConfig {
     pub cost: Cost,
     /// Ask the kernel for transparent huge pages.
     pub huge_pages: bool,
+    /// The machine's memory node to take memory from, as long as it has some. `None` leaves that
+    /// to the kernel, which takes the node of the thread that first touches a page.
+    pub numa_node: Option<usize>,
     /// The longest key accepted, in bytes, at most 65,535.
     pub key_bytes_max: usize,
     /// The longest value accepted, in bytes, at most 4 GiB less one byte.
@@ -86,6 +89,7 @@ impl Default for ShardConfig {
             eviction: Eviction::default(),
             cost: Cost::default(),
             huge_pages: false,
+            numa_node: None,
             key_bytes_max: KEY_BYTES_MAX,
             value_bytes_max: 8 << 20,
         }

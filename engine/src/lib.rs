@@ -29,6 +29,7 @@
 
 mod bounds;
 mod config;
+mod errand;
 mod expiry;
 mod hash;
 mod intrinsics;
@@ -44,8 +45,9 @@ mod value;
 
 pub use bounds::{KEY_BYTES_MAX, LOG_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use config::{Cost, EngineError, Eviction, Limits, ShardConfig};
+pub use errand::{Errand, Returned};
 pub use hash::KeyHash;
 pub use request::{Condition, Deadline, Deleted, Refusal, SetError, SetOptions, Stored};
 pub use shard::{Expired, Shard};
-pub use stats::{Counters, ExpiryStats, ShardStats, Work};
+pub use stats::{Counters, ExpiryStats, PolicyStats, ShardStats, Work};
 pub use value::{Chunks, Entry, Value};

@@ -15,16 +15,49 @@ pub struct ShardStats {
     pub page_bytes: u64,
     /// Bytes of table lines in use.
     pub table_bytes: u64,
+    /// Bytes of table lines that are in memory because they are or were in use; they count against
+    /// the limit until they are given back.
+    pub table_resident_bytes: u64,
+    /// Bytes of free segments that are in memory.
+    pub warm_bytes: u64,
+    /// Bytes of free segments that another thread is populating or giving back.
+    pub away_bytes: u64,
     /// Table slots in use: those of the items, and of flushed items that were not passed yet.
     pub table_slots: u64,
     /// Table lines in use beyond one a bucket.
     pub overflow_lines: u64,
     /// Items with a deadline, and how they expire.
     pub expiry: ExpiryStats,
+    /// The eviction policy, and what is in its queues.
+    pub policy: PolicyStats,
     /// Events since the shard was made.
     pub counters: Counters,
     /// Work of the last call that changes the shard.
     pub work: Work,
+}
+
+/// The eviction policy, and what is in its queues. Zeros where a policy does not have it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PolicyStats {
+    /// The window's share of the capacity, as the climber has set it, in thousandths.
+    pub window_share_permille: u32,
+    /// What the items of the window, on probation and protected cost.
+    pub queue_costs: [u64; 3],
+    /// Window items that won against the main part's victim.
+    pub admitted: u64,
+    /// Window items that lost and were evicted.
+    pub rejected: u64,
+    /// Items among `admitted` that their frequency alone would not have let in: they had been
+    /// evicted lately (ghost hits).
+    pub admitted_as_ghost: u64,
+    /// Whether recently evicted keys are admitted now: what the duel has decided.
+    pub ghost_admits: bool,
+    /// How often the duel has changed its mind.
+    pub duel_changes: u64,
+    /// Times that all frequencies were halved.
+    pub epochs: u64,
+    /// Bytes of sketch, ghost filter and duel.
+    pub bytes: u64,
 }
 
 /// Items with a deadline, and how they expire.
@@ -59,8 +92,14 @@ pub struct Counters {
     pub hits: u64,
     /// `get` calls that did not.
     pub misses: u64,
-    /// Live items dropped to make room.
+    /// Live items dropped to make room: the sum of the following four.
     pub evictions: u64,
+    /// Those that were in the window: new items that did not stay.
+    pub evictions_window: u64,
+    /// Those of the main part.
+    pub evictions_main: u64,
+    /// Those that the policy would have kept, but there was no time or room to move them.
+    pub evictions_forced: u64,
     /// Bytes of these items, pages included.
     pub evicted_bytes: u64,
     /// Items dropped because their deadline had come.
@@ -75,7 +114,8 @@ pub struct Counters {
     pub splits: u64,
     /// Table buckets merged.
     pub merges: u64,
-    /// Items evicted because their table chain was full and no overflow line was left.
+    /// Items evicted because their table chain was full and no overflow line was left: the last
+    /// reason.
     pub chain_evictions: u64,
     /// The most lines of a chain that one lookup read.
     pub chain_lines_max: u64,

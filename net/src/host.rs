@@ -30,6 +30,27 @@ pub fn is_exclusive(cpu: usize) -> bool {
         && cgroup_limit("cpu.max").is_none()
 }
 
+/// The kernel's setting of transparent huge pages: `always`, `madvise` or `never`, or `unknown`.
+pub fn huge_pages() -> String {
+    let text = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    let text = text.unwrap_or_default();
+    let chosen = text.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+    chosen.map_or("unknown", |(chosen, _)| chosen).to_owned()
+}
+
+/// The memory node of a CPU, on a machine that has more than one.
+pub fn memory_node(cpu: usize) -> Option<usize> {
+    let nodes = read_list(Path::new("/sys/devices/system/node/has_memory"));
+    if nodes.len() < 2 {
+        return None;
+    }
+    let holds = |node: &usize| {
+        let path = format!("/sys/devices/system/node/node{node}/cpulist");
+        read_list(Path::new(&path)).contains(&cpu)
+    };
+    nodes.into_iter().find(holds)
+}
+
 /// Bytes of memory that this process has resident.
 pub fn resident_bytes() -> u64 {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
@@ -82,6 +103,8 @@ mod tests {
         assert!(!allowed_cpus().is_empty());
         assert!(memory_allowed_bytes() > 1 << 20);
         assert!(resident_bytes() > 0);
+        assert!(["always", "madvise", "never", "unknown"].contains(&huge_pages().as_str()));
+        assert_eq!(memory_node(4095), None, "a CPU that does not exist has no node");
         assert!(!is_exclusive(4095), "a CPU that does not exist is nobody's");
     }
 }

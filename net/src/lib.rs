@@ -15,6 +15,7 @@ pub mod control;
 pub mod core;
 pub mod host;
 mod listener;
+pub mod memory;
 pub mod options;
 pub mod protocol;
 mod server;

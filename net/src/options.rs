@@ -30,8 +30,8 @@ pub struct Options {
     #[arg(long, value_name = "CPU")]
     pub cores: Option<CoreList>,
 
-    /// Memory for items, their table and the program, such as 512MiB or 4GiB; buffers of clients
-    /// come on top [default: half of what the machine or its cgroup allows]
+    /// Memory of the whole process, such as 512MiB or 4GiB: items and their table, the program, and
+    /// the buffers of clients [default: half of what the machine or its cgroup allows]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Size>,
 
@@ -43,8 +43,8 @@ pub struct Options {
     #[arg(long, default_value = "8MiB", value_name = "SIZE")]
     pub value_max: Size,
 
-    /// What happens when memory is full: `tinylfu` keeps what is used most;
-    /// `none` refuses writes
+    /// What happens when memory is full: tinylfu keeps what is used most for its size; lru, lfu,
+    /// fifo and random evict by these rules; none refuses writes
     #[arg(long, default_value = "tinylfu", value_name = "POLICY")]
     pub eviction: EvictionName,
 
@@ -60,7 +60,8 @@ pub struct Options {
     #[arg(long)]
     pub prefault: bool,
 
-    /// Connections at a time [default: 10000, or fewer if the limit on open files is lower]
+    /// Connections at a time [default: 10000, or fewer if the limit on open files or a tenth of
+    /// the memory allows fewer]
     #[arg(long, value_name = "COUNT")]
     pub max_connections: Option<u32>,
 
@@ -170,40 +171,57 @@ impl FromStr for CoreList {
 
 /// An eviction policy by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EvictionName {
-    /// W-TinyLFU.
-    TinyLfu,
-    /// Refuse writes.
-    None,
-}
+pub struct EvictionName(pub pinion_engine::Eviction);
+
+/// The policies: our name, the engine's, and the nearest name of Redis for tools that ask.
+const EVICTIONS: [(&str, pinion_engine::Eviction, &str); 6] = [
+    ("tinylfu", pinion_engine::Eviction::TinyLfu, "allkeys-lfu"),
+    ("lru", pinion_engine::Eviction::Lru, "allkeys-lru"),
+    ("lfu", pinion_engine::Eviction::Lfu, "allkeys-lfu"),
+    ("fifo", pinion_engine::Eviction::Fifo, "allkeys-lru"),
+    ("random", pinion_engine::Eviction::Random, "allkeys-random"),
+    ("none", pinion_engine::Eviction::None, "noeviction"),
+];
 
 impl EvictionName {
     /// The policy as the engine knows it.
     pub fn policy(self) -> pinion_engine::Eviction {
-        match self {
-            EvictionName::TinyLfu => pinion_engine::Eviction::TinyLfu,
-            EvictionName::None => pinion_engine::Eviction::None,
-        }
+        self.0
+    }
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        self.row().0
     }
 
     /// The nearest policy name of Redis, for tools that ask.
     pub fn redis_name(self) -> &'static str {
-        match self {
-            EvictionName::TinyLfu => "allkeys-lfu",
-            EvictionName::None => "noeviction",
-        }
+        self.row().2
+    }
+
+    fn row(self) -> &'static (&'static str, pinion_engine::Eviction, &'static str) {
+        EVICTIONS.iter().find(|row| row.1 == self.0).expect("every policy has a row")
     }
 }
 
 impl FromStr for EvictionName {
     type Err = String;
 
+    /// Our names, and those of Redis's policies that mean the same.
     fn from_str(text: &str) -> Result<EvictionName, String> {
-        match text {
-            "tinylfu" => Ok(EvictionName::TinyLfu),
-            "none" => Ok(EvictionName::None),
-            _ => Err(format!("'{text}' is not tinylfu or none")),
+        if let Some(row) = EVICTIONS.iter().find(|row| row.0 == text) {
+            return Ok(EvictionName(row.1));
         }
+        if let Some(row) = EVICTIONS.iter().find(|row| row.2 == text && row.0 != "tinylfu") {
+            return Ok(EvictionName(row.1));
+        }
+        if text.starts_with("volatile-") {
+            return Err(format!(
+                "'{text}' is not offered: every key may be evicted, with or without a deadline, \
+                 and keys that are due go first; use tinylfu, lru, lfu, fifo, random or none"
+            ));
+        }
+        Err(format!("'{text}' is not tinylfu, lru, lfu, fifo, random or none"))
     }
 }
 

@@ -21,15 +21,14 @@ use crate::core::{
     self, Core, CoreHandle, CoreMessage, CoreOptions, Driver, GLOMMIO_LOCKED_BYTES_MIN, Inbox,
     ListenerKind,
 };
-use crate::options::{MemcachedPort, Options};
+use crate::memory::{CONNECTION_BYTES, Division, MEMORY_BYTES_MIN, Memory};
+use crate::options::{MemcachedPort, Options, Size};
 use crate::{host, listener, sys};
 
 /// Connections allowed if neither the flag nor the limit on open files says less.
 const CONNECTIONS_MAX_DEFAULT: u64 = 10_000;
-/// Memory that is not the shard's: program, stacks, rings, receive buffers, idle connections.
-const OVERHEAD_BYTES: u64 = 24 << 20;
-/// The least memory to start with.
-const MEMORY_BYTES_MIN: u64 = 64 << 20;
+/// By default idle connections take one part in this many of the memory at most.
+const CONNECTIONS_ONE_IN: u64 = 10;
 /// The least limit on the items' bytes.
 const DATA_BYTES_MIN: u64 = 16 << 10;
 /// The largest value that may be allowed.
@@ -108,9 +107,16 @@ impl Stopper {
 /// What options and host come to.
 struct Plan {
     cpu: usize,
-    memory_bytes: u64,
+    memory: Memory,
     connections_max: usize,
     shard: ShardConfig,
+}
+
+/// What a core tells when it is ready.
+struct Ready {
+    handle: CoreHandle,
+    ring_features: String,
+    numa_node: Option<usize>,
 }
 
 impl Server {
@@ -120,6 +126,7 @@ impl Server {
     /// # Errors
     /// One line that names what is wrong and what to do.
     pub fn start(options: &Options) -> Result<Server, StartError> {
+        sys::set_up_heap();
         let plan = Plan::new(options)?;
         let (sockets, addresses) = open_listeners(options)?;
         let (requests_in, requests) = channel();
@@ -130,6 +137,7 @@ impl Server {
             connections_max: plan.connections_max,
             flush_after: options.flush_after as usize,
             settings,
+            memory: plan.memory,
             listeners: addresses.iter().map(|address| ListenerKind(address.protocol)).collect(),
         };
         let setup = CoreSetup {
@@ -146,19 +154,21 @@ impl Server {
             .name("pinion-core-0".into())
             .spawn(move || setup.run())
             .map_err(|error| StartError(format!("cannot start a thread: {error}")))?;
-        let Ok((handle, ring_features)) = ready.recv() else {
+        let Ok(Ready { handle, ring_features, numa_node }) = ready.recv() else {
             // The core has ended before it was ready, and says why.
             return Err(join(core).err().unwrap_or_else(|| StartError("the core ended".into())));
         };
+        let (huge_pages, numa) = (host::huge_pages(), numa_text(plan.shard.numa_node, numa_node));
         let summary = format!(
-            "pinion {} on CPU {}, {} driver, idle {}, {} MiB, io_uring with {ring_features}",
+            "pinion {} on CPU {}, {} driver, idle {}, {} MiB (huge pages {huge_pages}, memory \
+             node {numa}), io_uring with {ring_features}",
             env!("CARGO_PKG_VERSION"),
             plan.cpu,
             options.driver,
             options.idle,
-            plan.memory_bytes >> 20,
+            plan.memory.division().memory_bytes >> 20,
         );
-        let facts = facts(options, &plan, &addresses, ring_features);
+        let facts = facts(options, &plan, &addresses, (ring_features, huge_pages, numa));
         let answers = handle.clone();
         let control = thread::Builder::new()
             .name("pinion-control".into())
@@ -198,6 +208,26 @@ fn join(core: JoinHandle<Result<(), StartError>>) -> Result<(), StartError> {
     core.join().unwrap_or_else(|_| Err(StartError("the core panicked; see above".into())))
 }
 
+/// Makes a shard, with address space for every limit that may be set later, or if the kernel does
+/// not reserve as much, for the one that it begins with.
+fn make_shard(config: &ShardConfig) -> Result<Shard, EngineError> {
+    match Shard::new(config) {
+        Err(EngineError::Reserve { .. }) => {
+            Shard::new(&ShardConfig { reserve_bytes: None, ..*config })
+        }
+        outcome => outcome,
+    }
+}
+
+/// Where items live, for people.
+fn numa_text(wanted: Option<usize>, granted: Option<usize>) -> String {
+    match (wanted, granted) {
+        (None, _) => "only".to_owned(),
+        (Some(node), Some(_)) => node.to_string(),
+        (Some(node), None) => format!("left to the kernel, which refused {node}"),
+    }
+}
+
 /// What the core's thread takes along.
 struct CoreSetup {
     options: Options,
@@ -207,7 +237,7 @@ struct CoreSetup {
     sockets: Vec<OwnedFd>,
     inbox: Inbox,
     messages: Sender<CoreMessage>,
-    ready: Sender<(CoreHandle, String)>,
+    ready: Sender<Ready>,
 }
 
 impl CoreSetup {
@@ -220,7 +250,7 @@ impl CoreSetup {
     /// Makes the core; in its own thread, already pinned.
     fn make(self) -> Result<Core<DataRing>, StartError> {
         let clock = Clock::start();
-        let mut shard = Shard::new(&self.shard)?;
+        let mut shard = make_shard(&self.shard)?;
         if self.options.prefault {
             shard.prefault();
         }
@@ -231,7 +261,8 @@ impl CoreSetup {
         }
         let handle = CoreHandle::new(self.messages, ring.waker());
         // If nobody waits for this, the server is ending already.
-        let _ = self.ready.send((handle, ring.features().to_string()));
+        let (ring_features, numa_node) = (ring.features().to_string(), shard.numa_node());
+        let _ = self.ready.send(Ready { handle, ring_features, numa_node });
         Ok(Core::new(ring, shard, clock, self.core_options, self.inbox))
     }
 }
@@ -240,16 +271,17 @@ impl Plan {
     fn new(options: &Options) -> Result<Plan, StartError> {
         let cpu = choose_cpu(options)?;
         check_locked_memory(options.driver)?;
-        let connections_max = choose_connections(options)?;
-        let memory_bytes = match options.memory {
-            Some(size) if size.0 < MEMORY_BYTES_MIN => {
-                return Err(StartError(format!(
-                    "--memory {size} is too little: the least is 64MiB"
-                )));
-            }
-            Some(size) => size.0,
-            None => (host::memory_allowed_bytes() / 2).max(MEMORY_BYTES_MIN),
-        };
+        let machine_bytes = host::memory_allowed_bytes();
+        let wanted = options.memory.unwrap_or(Size((machine_bytes / 2).max(MEMORY_BYTES_MIN)));
+        let connections_max = choose_connections(options, wanted)?;
+        let division = Division::of(wanted.0, connections_max).map_err(|least_bytes| {
+            let least = Size(least_bytes);
+            StartError(format!(
+                "--memory {wanted} is too little for {connections_max} connections: the least is \
+                 {least}"
+            ))
+        })?;
+        let memory = Memory::new(division, connections_max, machine_bytes);
         let value_max = options.value_max;
         if value_max.0 == 0 || value_max.0 > VALUE_BYTES_LIMIT {
             return Err(StartError(format!(
@@ -264,15 +296,17 @@ impl Plan {
         let shard = ShardConfig {
             hash_seed: random_seed(),
             limits: pinion_engine::Limits {
-                total_bytes: (memory_bytes - OVERHEAD_BYTES) as usize,
+                total_bytes: division.items_bytes as usize,
                 data: options.data_limit.map(|limit| limit.0),
             },
             eviction: options.eviction.policy(),
+            reserve_bytes: Some(memory.reserve_bytes()),
             huge_pages: true,
+            numa_node: host::memory_node(cpu),
             value_bytes_max: value_max.0 as usize,
             ..ShardConfig::default()
         };
-        Ok(Plan { cpu, memory_bytes, connections_max, shard })
+        Ok(Plan { cpu, memory, connections_max, shard })
     }
 }
 
@@ -313,7 +347,9 @@ fn check_locked_memory(driver: Driver) -> Result<(), StartError> {
     }
 }
 
-fn choose_connections(options: &Options) -> Result<usize, StartError> {
+/// How many connections are allowed: as many as are asked for, or else as the limit on open files
+/// and one part in [`CONNECTIONS_ONE_IN`] of the memory have room for.
+fn choose_connections(options: &Options, memory: Size) -> Result<usize, StartError> {
     let files = sys::raise_open_files()
         .map_err(|error| StartError(format!("cannot read the limit on open files: {error}")))?;
     let possible = files.saturating_sub(DESCRIPTORS_RESERVED);
@@ -327,7 +363,10 @@ fn choose_connections(options: &Options) -> Result<usize, StartError> {
         }
         Some(0) => return Err(StartError("--max-connections must be at least 1".into())),
         Some(wanted) => u64::from(wanted),
-        None => CONNECTIONS_MAX_DEFAULT.min(possible),
+        None => {
+            let fitting = memory.0 / CONNECTIONS_ONE_IN / CONNECTION_BYTES;
+            CONNECTIONS_MAX_DEFAULT.min(possible).min(fitting.max(1))
+        }
     };
     if wanted == 0 {
         return Err(StartError(format!(
@@ -412,7 +451,6 @@ fn settings(options: &Options, plan: &Plan, addresses: &[Address]) -> Settings {
         ("bind", bind.join(" ")),
         ("databases", "1".to_owned()),
         ("maxclients", plan.connections_max.to_string()),
-        ("maxmemory", plan.memory_bytes.to_string()),
         ("maxmemory-policy", options.eviction.redis_name().to_owned()),
         ("port", port.to_string()),
         ("proto-max-bulk-len", options.value_max.0.to_string()),
@@ -432,14 +470,16 @@ fn facts(
     options: &Options,
     plan: &Plan,
     addresses: &[Address],
-    ring_features: String,
+    (ring_features, huge_pages, numa): (String, String, String),
 ) -> ServerFacts {
     ServerFacts {
         started_unix_ms: clock::unix_ms(),
         port: port_of(addresses, Protocol::Resp),
         memcached_port: port_of(addresses, Protocol::Memcached),
-        memory_bytes: plan.memory_bytes,
+        huge_pages,
+        numa,
         eviction: options.eviction.redis_name(),
+        eviction_name: options.eviction.name(),
         connections_max: plan.connections_max,
         value_bytes_max: options.value_max.0 as usize,
         driver: options.driver.to_string(),

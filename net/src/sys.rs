@@ -75,3 +75,37 @@ pub(crate) fn machine_memory_bytes() -> u64 {
         unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
     u64::try_from(pages).unwrap_or(0) * u64::try_from(page).unwrap_or(0)
 }
+
+/// Buffers of this size and more are mappings of their own: freeing one gives its memory back.
+const MAPPED_BYTES_MIN: libc::c_int = 256 << 10;
+/// Free memory at the end of the heap that `free` leaves there: giving back is for [`trim_heap`].
+const TOP_BYTES_MAX: libc::c_int = 32 << 20;
+
+/// Tells the allocator which memory to give back at once. Left to itself it raises that size to
+/// that of the largest buffer ever freed, and then keeps what a flood has made it take.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub(crate) fn set_up_heap() {
+    // SAFETY: both calls set a number of the allocator's; it refuses those that it cannot use.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES_MIN);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, TOP_BYTES_MAX);
+    }
+}
+
+/// Gives free memory of the allocator's back to the kernel. Takes up to milliseconds, during which
+/// other threads wait if they allocate.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub(crate) fn trim_heap() {
+    // SAFETY: the call touches free memory alone.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Other allocators see to this by themselves.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(crate) fn set_up_heap() {
+    let _ = (MAPPED_BYTES_MIN, TOP_BYTES_MAX);
+}
+
+/// Other allocators see to this by themselves.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(crate) fn trim_heap() {}

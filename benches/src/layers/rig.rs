@@ -13,6 +13,7 @@ use pinion_net::clock::Clock;
 use pinion_net::command::Settings;
 use pinion_net::connection::Protocol as ListenerProtocol;
 use pinion_net::core::{Core, CoreOptions, Inbox, ListenerKind, Request};
+use pinion_net::memory::{Division, Memory};
 use pinion_ring::{RingOptions, Wait};
 
 use super::frames::{Frames, KEY_BYTES};
@@ -89,6 +90,12 @@ impl Rig {
             connections_max: 2 * options.connections,
             flush_after: options.flush_after,
             settings: Settings { parameters: Vec::new(), value_bytes_max: VALUE_BYTES_MAX },
+            memory: Memory::new(
+                Division::of(1 << 30, 2 * options.connections)
+                    .map_err(|_| LayerError::Usage("--connections are too many".to_owned()))?,
+                2 * options.connections,
+                1 << 30,
+            ),
             listeners: vec![
                 ListenerKind(ListenerProtocol::Resp),
                 ListenerKind(ListenerProtocol::Memcached),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Parser;
+use pinion_engine::Eviction;
 use pinion_loadgen::trace::{self, Trace};
 use pinion_loadgen::trace_name;
 use pinion_net::options::EvictionName;
@@ -306,7 +307,7 @@ fn print(
 ) -> std::io::Result<Value> {
     let (capacity, policy) = (line.capacity, &line.policy);
     let refused: u64 = outcomes.iter().map(|outcome| outcome.refused).sum();
-    if refused > 0 && policy.policy != EvictionName::None {
+    if refused > 0 && policy.policy != EvictionName(Eviction::None) {
         writeln!(
             remarks,
             "hitratio: {name} at {capacity}: {refused} writes were refused, because their values \

@@ -1,5 +1,6 @@
 //! Replays of made-up traces, and comparisons with made-up references.
 
+use pinion_engine::Eviction;
 use pinion_loadgen::trace::Trace;
 use pinion_net::options::EvictionName;
 
@@ -8,7 +9,7 @@ use super::synthetic::Pattern;
 use super::*;
 
 /// The server's default policy.
-const TINY_LFU: EvictionName = EvictionName::TinyLfu;
+const TINY_LFU: EvictionName = EvictionName(Eviction::TinyLfu);
 
 fn replay(capacity: u64, policy: EvictionName) -> Replay {
     Replay { capacity, policy, requests: None, seed: 1 }
@@ -24,7 +25,7 @@ fn what_fits_hits_and_what_does_not_fit_follows_the_policy() {
     let all = run(&trace, Charge::Objects, &replay(1_000, TINY_LFU));
     assert_eq!((all.requests, all.hits, all.refused), (10_000, 9_000, 0));
     assert_eq!(all.hit_bytes * 10, all.requested_bytes * 9);
-    let none = run(&trace, Charge::Objects, &replay(500, EvictionName::None));
+    let none = run(&trace, Charge::Objects, &replay(500, EvictionName(Eviction::None)));
     assert_eq!((none.hits, none.refused), (4_500, 5_000));
     assert_eq!(none.shard.items, 500);
 }

@@ -57,7 +57,9 @@ impl Log {
     pub(crate) fn queue_of(&self, offset: u64) -> Queue {
         match self.segment_of(offset).kind {
             Kind::Log(queue) => queue,
-            Kind::Free | Kind::Pages => unreachable!("an item lies in a segment of a queue"),
+            Kind::Free | Kind::Away | Kind::Pages => {
+                unreachable!("an item lies in a segment of a queue")
+            }
         }
     }
 

@@ -14,7 +14,7 @@ struct Totals {
 }
 
 impl Log {
-    /// Walks all items ahead of the cursor and all segments, and checks G1 to G5, P1 and P2. `f`
+    /// Walks all items ahead of the cursor and all segments, and checks G1 to G5, P1, P2 and U1. `f`
     /// is called with each item and says whether it counts as live.
     ///
     /// # Errors
@@ -168,6 +168,6 @@ impl Log {
         if counted != stated {
             return Err(format!("segments, pages are {counted:?}, counted as {stated:?} (P2)"));
         }
-        Ok(())
+        self.check_supply()
     }
 }

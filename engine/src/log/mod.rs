@@ -32,6 +32,7 @@ mod check;
 mod hand;
 mod pages;
 mod segment;
+mod supply;
 
 use std::io;
 
@@ -40,6 +41,7 @@ pub(crate) use chain::Tail;
 pub(crate) use hand::Cleaning;
 pub(crate) use segment::NO_SEGMENT;
 use segment::Segment;
+use supply::Supply;
 
 use crate::bounds::{PAGE_BYTES_MAX, PAGES_PER_SEGMENT_MAX};
 use crate::config::Cost;
@@ -68,8 +70,7 @@ pub(crate) struct Log {
     /// Every segment that was ever used, by index. Never holds more than its first capacity.
     segments: Vec<Segment>,
     segments_max: usize,
-    /// Freed segments, linked by `next`: reused before fresh ones, so that touched memory is.
-    free: u32,
+    supply: Supply,
     in_use: usize,
     /// The queues, by `Queue`.
     chains: [Chain; Queue::ALL.len()],
@@ -114,7 +115,7 @@ impl Log {
             page_shift: page_bytes.trailing_zeros(),
             segments: Vec::with_capacity(segments_max),
             segments_max,
-            free: NO_SEGMENT,
+            supply: Supply::EMPTY,
             in_use: 0,
             chains: [Chain::EMPTY; Queue::ALL.len()],
             hand: NO_SEGMENT,
@@ -139,9 +140,15 @@ impl Log {
         1 << self.segment_shift
     }
 
-    /// Segments of the reservation.
+    /// Segments of the reservation that are not lent.
+    #[inline]
     pub(crate) fn segments_max(&self) -> usize {
-        self.segments_max
+        self.segments_max - self.away_segments()
+    }
+
+    /// Asks for memory of a node of the machine; whether the kernel agreed.
+    pub(crate) fn prefer_node(&mut self, node: usize) -> bool {
+        self.bytes.prefer_node(node)
     }
 
     /// Segments in use, for items and for pages.
@@ -213,6 +220,7 @@ impl Log {
     /// Touches the first `bytes` bytes.
     pub(crate) fn prefault(&mut self, bytes: usize) {
         self.bytes.prefault(bytes);
+        self.declare_warm(bytes >> self.segment_shift);
     }
 
     /// The header of the item at `offset`.

@@ -9,6 +9,8 @@ pub(crate) const NO_SEGMENT: u32 = u32::MAX;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
     Free,
+    /// Free, and lent to another thread.
+    Away,
     /// Items of a queue.
     Log(Queue),
     Pages,
@@ -51,44 +53,37 @@ impl Segment {
     }
 }
 
+impl Segment {
+    /// A segment that is not used.
+    pub(super) const FREE: Segment = Segment {
+        base_ms: 0,
+        cost: 0,
+        live_bytes: 0,
+        fill_bytes: 0,
+        passed_bytes: 0,
+        slack_bytes: 0,
+        epoch: 0,
+        next: NO_SEGMENT,
+        previous: NO_SEGMENT,
+        pages: 0,
+        kind: Kind::Free,
+    };
+}
+
 impl Log {
-    /// Takes a free segment, one that was used before if there is one.
+    /// Takes a free segment, one that is in memory if there is one.
     pub(super) fn open_segment(&mut self, kind: Kind, now_ms: u64) -> Option<u32> {
-        let opened = Segment {
-            base_ms: now_ms,
-            cost: 0,
-            live_bytes: 0,
-            fill_bytes: 0,
-            passed_bytes: 0,
-            slack_bytes: 0,
-            epoch: self.epoch,
-            next: NO_SEGMENT,
-            previous: NO_SEGMENT,
-            pages: 0,
-            kind,
-        };
-        let index = if self.free != NO_SEGMENT {
-            let index = self.free;
-            self.free = self.segments[index as usize].next;
-            self.segments[index as usize] = opened;
-            index
-        } else if self.segments.len() < self.segments_max {
-            self.segments.push(opened);
-            (self.segments.len() - 1) as u32
-        } else {
-            return None;
-        };
+        let opened = Segment { base_ms: now_ms, epoch: self.epoch, kind, ..Segment::FREE };
+        let index = self.take_free()?;
+        self.segments[index as usize] = opened;
         self.in_use += 1;
         Some(index)
     }
 
     /// Gives a segment back that nothing refers to any more.
     pub(super) fn free_segment(&mut self, index: u32) {
-        let free = self.free;
-        let segment = &mut self.segments[index as usize];
-        segment.kind = Kind::Free;
-        segment.next = free;
-        self.free = index;
+        self.segments[index as usize].kind = Kind::Free;
+        self.push_warm(index);
         self.in_use -= 1;
     }
 

@@ -236,7 +236,6 @@ impl Policy {
 
     /// Asks for the memory that `insert` will touch, or `step` when the key's item is the oldest.
     #[inline]
-    #[cfg_attr(not(test), expect(dead_code, reason = "the shard does not call it yet"))]
     pub(crate) fn prefetch(&self, hash: KeyHash) {
         if let Policy::TinyLfu(policy) = self {
             policy.prefetch(hash);
@@ -297,7 +296,6 @@ impl Policy {
     }
 
     /// Counters and gauges; zero for policies that count nothing.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the shard does not call it yet"))]
     pub(crate) fn stats(&self) -> TinyLfuStats {
         match self {
             Policy::TinyLfu(policy) => policy.stats(),

@@ -17,6 +17,7 @@
 //! of tail steps and at most one split or merge. Nothing here asks the allocator for memory.
 
 mod ahead;
+mod errands;
 mod expire;
 mod read;
 mod residents;
@@ -38,7 +39,7 @@ use crate::hash::KeyHash;
 use crate::item::{self, HEADER_BYTES_MIN, Header};
 use crate::log::{Log, State};
 use crate::policy::{Policy, QUEUES, Queue};
-use crate::stats::{Counters, ShardStats, Work};
+use crate::stats::{Counters, PolicyStats, ShardStats, Work};
 use crate::table::{SlotRef, Table};
 
 /// A cache owned by one thread.
@@ -72,6 +73,12 @@ pub struct Shard {
     window_max: u64,
     /// Bytes of the mean item, within what a prefetch may ask for.
     typical_item_bytes: usize,
+    /// Whether another thread sees to memory of this shard.
+    errand_is_out: bool,
+    /// Whether all memory was touched at start, to stay.
+    is_prefaulted: bool,
+    /// The node that the kernel agreed to take memory from.
+    numa_node: Option<usize>,
     counters: Counters,
     work: Work,
 }
@@ -112,8 +119,8 @@ impl Shard {
         // the table runs out of buckets, at whatever size it is.
         let lines_max = plan.reserve_bytes / (6 * ITEM_BYTES_MIN) + 64;
         let overflow_max = (lines_max / 2).clamp(64, OVERFLOW_LINES_MAX);
-        let table = Table::new(lines_max, overflow_max, config.huge_pages).map_err(reserve)?;
-        let log = Log::new(segments_max, plan.segment_bytes, config.cost, config.huge_pages)
+        let mut table = Table::new(lines_max, overflow_max, config.huge_pages).map_err(reserve)?;
+        let mut log = Log::new(segments_max, plan.segment_bytes, config.cost, config.huge_pages)
             .map_err(reserve)?;
         let items_max = match (config.cost, config.limits.data) {
             (Cost::Items, Some(items)) => items,
@@ -123,6 +130,8 @@ impl Shard {
         let policy = Policy::new(config.eviction, config.hash_seed, items_max, side_max);
         let policy = policy.map_err(reserve)?;
         let expiry = Expiry::new(plan.reserve_bytes).map_err(reserve)?;
+        let agreed = |&node: &usize| table.prefer_node(node) && log.prefer_node(node);
+        let numa_node = config.numa_node.filter(agreed);
         Ok(Shard {
             table,
             log,
@@ -141,6 +150,9 @@ impl Shard {
             seen: [None; QUEUES],
             window_max: u64::MAX,
             typical_item_bytes: PREFETCH_BYTES_MAX / 2,
+            errand_is_out: false,
+            is_prefaulted: false,
+            numa_node,
             counters: Counters::default(),
             work: Work::default(),
         })
@@ -171,6 +183,18 @@ impl Shard {
         self.limits
     }
 
+    /// Address space reserved, in bytes: the highest limit that can be set.
+    #[must_use]
+    pub fn reserve_bytes(&self) -> usize {
+        self.reserve_bytes
+    }
+
+    /// The node of the machine that memory comes from, where that was asked for and granted.
+    #[must_use]
+    pub fn numa_node(&self) -> Option<usize> {
+        self.numa_node
+    }
+
     /// The longest key that a write accepts, in bytes.
     #[must_use]
     pub fn key_bytes_max(&self) -> usize {
@@ -193,11 +217,30 @@ impl Shard {
             log_bytes: (self.log.segments_in_use() * self.log.segment_bytes()) as u64,
             page_bytes: self.log.page_bytes_used(),
             table_bytes: (self.table.lines() * LINE_BYTES) as u64,
+            table_resident_bytes: (self.table.lines_resident() * LINE_BYTES) as u64,
+            warm_bytes: (self.log.warm_segments() * self.log.segment_bytes()) as u64,
+            away_bytes: (self.log.away_segments() * self.log.segment_bytes()) as u64,
             table_slots: self.table.slots(),
             overflow_lines: self.table.overflow_lines() as u64,
             expiry: self.expiry.stats(self.now_ms),
+            policy: self.policy_stats(),
             counters: self.counters,
             work: self.work,
+        }
+    }
+
+    fn policy_stats(&self) -> PolicyStats {
+        let stats = self.policy.as_ref().map(Policy::stats).unwrap_or_default();
+        PolicyStats {
+            window_share_permille: (stats.window_share * 1_000.0).round() as u32,
+            queue_costs: Queue::ALL.map(|queue| self.log.queue_cost(queue)),
+            admitted: stats.core.admitted,
+            rejected: stats.core.rejected,
+            admitted_as_ghost: stats.core.admitted_as_ghost,
+            ghost_admits: stats.ghost_admits,
+            duel_changes: stats.duel_changes,
+            epochs: stats.epochs,
+            bytes: stats.bytes as u64,
         }
     }
 

@@ -23,6 +23,8 @@ pub(super) struct Tails<'a> {
     pub(super) now_ms: u64,
     /// Segments in use from which on no copy may open another.
     pub(super) segments_max: usize,
+    /// What goes, goes whether it was used or not.
+    pub(super) forced: bool,
     /// What was seen at each tail.
     seen: &'a mut Seen,
 }
@@ -45,6 +47,7 @@ impl Shard {
             hash_seed: self.hash_seed,
             now_ms: self.now_ms,
             segments_max,
+            forced: false,
             seen: &mut self.seen,
         };
         (self.policy.as_mut(), tails)
@@ -144,6 +147,7 @@ impl Residents for Tails<'_> {
             && self.log.open_head_for(to, offset, &header, self.now_ms).is_some();
         if !ready {
             // Space for copies has run out: what should have stayed gives it back.
+            self.forced = true;
             self.evict(from);
             return;
         }
@@ -167,6 +171,12 @@ impl Residents for Tails<'_> {
             return;
         }
         let Some((hash, found)) = self.seen[queue as usize] else { return };
+        let reason = match queue {
+            _ if self.forced => &mut self.counters.evictions_forced,
+            Queue::Window => &mut self.counters.evictions_window,
+            Queue::Probation | Queue::Protected => &mut self.counters.evictions_main,
+        };
+        *reason += 1;
         self.counters.evictions += 1;
         self.counters.evicted_bytes += self.log.footprint(&found.header);
         self.drop_slot(hash, &found, State::Live);

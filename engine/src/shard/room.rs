@@ -133,7 +133,9 @@ impl Shard {
 
     /// Segments that the total limit allows beside the table and `lines` more lines.
     pub(super) fn segments_allowed(&self, lines: usize) -> usize {
-        let side_bytes = (self.table.lines() + lines) * LINE_BYTES + self.policy_bytes;
+        let side_bytes = (self.table.lines_resident() + lines) * LINE_BYTES
+            + self.policy_bytes
+            + self.expiry.bytes();
         let bytes = self.limits.total_bytes.saturating_sub(side_bytes);
         (bytes / self.log.segment_bytes()).min(self.log.segments_max())
     }
@@ -233,6 +235,7 @@ impl Shard {
             self.segments_allowed(0).max(self.ceiling.map_or(0, |ceiling| ceiling.segments));
         let steps_before = self.work.tail_steps;
         let (policy, mut tails) = self.tails(segments_max);
+        tails.forced = demand.forced;
         let settled = Queue::ALL.map(|queue| tails.settle(queue));
         let step = match policy {
             _ if settled.contains(&false) => Step::Moved,
@@ -293,6 +296,9 @@ impl Shard {
                 let hash = (!header.dead).then(|| self.hash(self.log.key(from, &header)));
                 if let Some(hash) = hash {
                     self.table.prefetch(hash);
+                    if let Some(policy) = &self.policy {
+                        policy.prefetch(hash);
+                    }
                 }
                 let item_bytes = self.log.item_bytes(&header);
                 self.ahead[queue as usize].push(from, hash, item_bytes);

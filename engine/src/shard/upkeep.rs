@@ -63,8 +63,11 @@ impl Shard {
     }
 
     /// Touches the memory of the whole limit, so that no later call waits for the kernel: the log,
-    /// and the table's share for items of 140 bytes. Takes seconds for large limits.
+    /// and the table's share for items of 140 bytes. All of it stays in memory, and the table's
+    /// share counts against the limit, while the limit is not lowered. For a fresh shard; takes
+    /// seconds for large limits.
     pub fn prefault(&mut self) {
+        self.is_prefaulted = true;
         let table_bytes = self.limits.total_bytes / TABLE_SHARE;
         self.table.prefault(table_bytes / LINE_BYTES);
         self.log.prefault(self.limits.total_bytes - table_bytes);

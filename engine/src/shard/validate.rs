@@ -61,7 +61,7 @@ impl Shard {
             return Ok(());
         }
         let log_bytes = self.log.segments_in_use() * self.log.segment_bytes();
-        let total_bytes = log_bytes + self.table.lines() * LINE_BYTES;
+        let total_bytes = log_bytes + self.table.lines_resident() * LINE_BYTES;
         if total_bytes > self.limits.total_bytes {
             return Err(format!("{total_bytes} bytes exceed {:?}", self.limits));
         }

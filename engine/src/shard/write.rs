@@ -308,6 +308,7 @@ impl Shard {
         let state = self.log.state(victim_offset, &victim_header, self.now_ms);
         self.drop_slot(hash, slot, victim_offset, &victim_header, state);
         self.counters.chain_evictions += 1;
+        self.counters.evictions += 1;
         let inserted = self.table.insert(hash, offset, frequency);
         debug_assert!(inserted.is_ok(), "the removal left a free slot in the chain");
         Ok(())

@@ -22,6 +22,7 @@
 //! takes 64 bytes for each 7 items.
 
 mod line;
+mod resident;
 mod resize;
 
 use std::io;
@@ -36,6 +37,7 @@ use crate::bounds::{
 use crate::hash::KeyHash;
 use crate::intrinsics::prefetch_element;
 use crate::mapping::Mapped;
+use resident::Resident;
 
 /// Slots that a resize gathers without asking the allocator: chains of 25 lines.
 const SCRATCH_SLOTS: usize = 256;
@@ -96,6 +98,7 @@ pub(crate) struct Table {
     slots_used: u64,
     /// Parity of the epoch that frequencies are halved for.
     epoch: bool,
+    resident: Resident,
     /// Slots of the chain that is being split; empty between calls.
     scratch: Vec<Slot>,
 }
@@ -124,6 +127,7 @@ impl Table {
             overflow_used: 0,
             slots_used: 0,
             epoch: false,
+            resident: Resident::new(primary_lines_max),
             scratch: Vec::with_capacity(SCRATCH_SLOTS),
         })
     }
@@ -143,11 +147,6 @@ impl Table {
     #[inline]
     pub(crate) fn slots(&self) -> u64 {
         self.slots_used
-    }
-
-    /// Touches the first `lines` primary lines.
-    pub(crate) fn prefault(&mut self, lines: usize) {
-        self.primary.prefault(lines);
     }
 
     /// Asks for the primary line of `hash`.
@@ -326,7 +325,7 @@ impl Table {
     pub(crate) fn split_due(&self) -> bool {
         let per_line =
             if self.overflow_scarce() { SPLIT_ITEMS_PER_LINE_SCARCE } else { SPLIT_ITEMS_PER_LINE };
-        self.slots_used > per_line * self.lines() as u64 && self.buckets < self.primary.len()
+        self.slots_used > per_line * self.lines() as u64 && self.buckets < self.resident.lines_end
     }
 
     /// Whether the load calls for one bucket less.
@@ -337,7 +336,7 @@ impl Table {
             && !self.overflow_scarce()
     }
 
-    /// Calls `f` with the bucket and the slot of every slot in the table, and checks T2 and T3.
+    /// Calls `f` with the bucket and the slot of every slot in the table, and checks T2, T3, N1 and N2.
     /// For deep checks: walks the whole table.
     ///
     /// # Errors
@@ -386,7 +385,7 @@ impl Table {
         if counted != stated {
             return Err(format!("slots, overflow, fresh are {counted:?}, said to be {stated:?}"));
         }
-        Ok(())
+        self.check_resident()
     }
 
     /// The bucket of `hash` at the present size.

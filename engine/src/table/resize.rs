@@ -22,9 +22,10 @@ pub(crate) trait Items {
 }
 
 impl Table {
-    /// Splits the next bucket in order into two. Does nothing at the largest size.
+    /// Splits the next bucket in order into two. Does nothing at the largest size, nor where the
+    /// next line is lent.
     pub(crate) fn split(&mut self, items: &mut impl Items) {
-        if self.buckets == self.primary.len() {
+        if self.buckets == self.resident.lines_end {
             return;
         }
         let added = self.buckets;
@@ -36,6 +37,7 @@ impl Table {
             items.prefetch(slot.offset);
         }
         self.buckets = added + 1;
+        self.resident.touch(self.buckets);
         self.mask = mask;
         for slot in scratch.drain(..) {
             let Some(hash) = items.hash_of(slot.offset) else { continue };

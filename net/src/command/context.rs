@@ -3,7 +3,9 @@
 use pinion_engine::{KeyHash, SetError, Shard, Value};
 
 use crate::connection::Session;
+use crate::core::limits::SPARE_BYTES_MIN;
 use crate::core::{Counters, InfoRequest};
+use crate::memory::Memory;
 use crate::protocol::resp::{self, Version, Writer};
 
 /// What the server was told at start and commands may ask for.
@@ -22,6 +24,8 @@ pub enum Flow {
     Continue,
     /// Nothing more: the connection closes when its replies are sent.
     Close,
+    /// There is no memory for the reply now: the command, a read, is executed again when there is.
+    Wait,
     /// The reply comes later, from the control thread.
     Ask(InfoRequest),
     /// All items die at this time, in server milliseconds.
@@ -80,6 +84,12 @@ pub struct Context<'a> {
     pub counters: &'a mut Counters,
     /// What the server was told at start.
     pub settings: &'a Settings,
+    /// The memory of the process, and how it is divided.
+    pub memory: &'a mut Memory,
+    /// Bytes that a reply may take of the memory for buffers.
+    pub room_bytes: usize,
+    /// Whether a larger one waits for memory; otherwise it is refused.
+    pub reply_may_wait: bool,
     /// The hash of the command's first key, computed when it was parsed.
     pub first_hash: KeyHash,
 }
@@ -138,6 +148,22 @@ impl Context<'_> {
             }
             other => self.error(&format!("ERR {other}")),
         }
+    }
+
+    /// Takes back the reply to a read that began at `start` of the output, with the memory that it
+    /// took: it waits, or `refuse` answers instead that there is no memory for it.
+    pub(super) fn without_room(
+        &mut self,
+        start: usize,
+        refuse: impl FnOnce(&mut Context<'_>),
+    ) -> Flow {
+        self.out.truncate(start);
+        self.out.shrink_to(start + SPARE_BYTES_MIN);
+        if self.reply_may_wait {
+            return Flow::Wait;
+        }
+        refuse(self);
+        Flow::Continue
     }
 
     /// Counts a read that found its key, or did not.

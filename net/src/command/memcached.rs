@@ -49,9 +49,9 @@ pub fn run(context: &mut Context<'_>, frame: &[u8], limits: &Limits) -> Flow {
 
 fn execute(context: &mut Context<'_>, request: &Request<'_>) -> Flow {
     match *request {
-        Request::Get { keys, with_version } => retrieve(context, keys, with_version, None),
+        Request::Get { keys, with_version } => return retrieve(context, keys, with_version, None),
         Request::GetAndTouch { exptime, keys, with_version } => {
-            retrieve(context, keys, with_version, Some(exptime));
+            return retrieve(context, keys, with_version, Some(exptime));
         }
         Request::Store(ref store) => self::store(context, store),
         Request::StoreTooLarge { verb, key, .. } => {
@@ -83,7 +83,13 @@ fn server_error(context: &mut Context<'_>, text: &str) {
 /// Keys of a retrieval whose memory is fetched ahead together.
 const KEYS_AHEAD: usize = 16;
 
-fn retrieve(context: &mut Context<'_>, keys: Keys<'_>, with_version: bool, touch: Option<i64>) {
+fn retrieve(
+    context: &mut Context<'_>,
+    keys: Keys<'_>,
+    with_version: bool,
+    touch: Option<i64>,
+) -> Flow {
+    let start = context.out.len();
     let mut ahead = [(context.first_hash, &[][..]); KEYS_AHEAD];
     let mut keys = keys.into_iter();
     loop {
@@ -104,6 +110,11 @@ fn retrieve(context: &mut Context<'_>, keys: Keys<'_>, with_version: bool, touch
                 context.counters.misses += 1;
                 continue;
             };
+            if context.out.len() - start + entry.value.len() > context.room_bytes {
+                return context.without_room(start, |context| {
+                    server_error(context, "SERVER_ERROR out of memory writing get response");
+                });
+            }
             context.counters.hits += 1;
             let version = with_version.then_some(entry.version);
             let mut writer = Writer::new(context.out);
@@ -125,6 +136,7 @@ fn retrieve(context: &mut Context<'_>, keys: Keys<'_>, with_version: bool, touch
         }
     }
     Writer::new(context.out).end();
+    Flow::Continue
 }
 
 fn store(context: &mut Context<'_>, store: &Store<'_>) {

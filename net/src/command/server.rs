@@ -4,6 +4,7 @@ use super::context::{Arguments, Context, Flow, printable};
 use super::glob;
 use super::table::{self, COMMANDS, Spec};
 use crate::core::InfoRequest;
+use crate::options::Size;
 
 pub(super) fn dbsize(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
     let items = context.shard.len() as i64;
@@ -29,6 +30,10 @@ pub(super) fn info(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
 }
 
 pub(super) fn config(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+    if args.is(1, "SET") {
+        config_set(context, args);
+        return Flow::Continue;
+    }
     if !args.is(1, "GET") {
         context.unknown_subcommand("CONFIG", args);
         return Flow::Continue;
@@ -38,9 +43,11 @@ pub(super) fn config(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
         return Flow::Continue;
     }
     let settings = context.settings;
+    let memory = (MAXMEMORY, context.memory.division().memory_bytes.to_string());
     let wanted: Vec<&(&str, String)> = settings
         .parameters
         .iter()
+        .chain(std::iter::once(&memory))
         .filter(|(name, _)| {
             args.from(2).any(|pattern| glob::matches(pattern, name.as_bytes(), true))
         })
@@ -52,6 +59,49 @@ pub(super) fn config(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
         reply.bulk(value.as_bytes());
     }
     Flow::Continue
+}
+
+/// The one parameter that can be set at run time.
+const MAXMEMORY: &str = "maxmemory";
+
+/// CONFIG SET: all of its parameters, or none.
+fn config_set(context: &mut Context<'_>, args: &Arguments<'_>) {
+    if args.len() < 4 || !args.len().is_multiple_of(2) {
+        context.wrong_arity("config|set");
+        return;
+    }
+    let mut wanted = None;
+    for index in (2..args.len()).step_by(2) {
+        let name = printable(args.at(index), 64);
+        if name.eq_ignore_ascii_case(MAXMEMORY) {
+            wanted = Some(args.at(index + 1));
+            continue;
+        }
+        let is_known = |known: &str| known.eq_ignore_ascii_case(&name);
+        if context.settings.parameters.iter().any(|(known, _)| is_known(known)) {
+            let reason = "can't set immutable config";
+            context.error(&format!(
+                "ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}"
+            ));
+        } else {
+            let text = "ERR Unknown option or number of arguments for CONFIG SET";
+            context.error(&format!("{text} - '{name}'"));
+        }
+        return;
+    }
+    let Some(text) = wanted else { return };
+    let bytes = std::str::from_utf8(text).ok().and_then(|text| text.parse::<Size>().ok());
+    let outcome = match bytes {
+        None => Err("argument must be a memory value".to_owned()),
+        Some(Size(0)) => Err("a server without a limit is not possible".to_owned()),
+        Some(Size(bytes)) => context.memory.set(bytes, context.shard),
+    };
+    match outcome {
+        Ok(()) => context.reply().ok(),
+        Err(reason) => context.error(&format!(
+            "ERR CONFIG SET failed (possibly related to argument '{MAXMEMORY}') - {reason}"
+        )),
+    }
 }
 
 pub(super) fn command(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {

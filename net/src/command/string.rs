@@ -6,12 +6,20 @@ use super::context::{Arguments, Context, Flow, write_value};
 use super::expiry::{self, Unit};
 use crate::protocol::number;
 
+fn refuse_reply(context: &mut Context<'_>) {
+    context.error("OOM reply does not fit into the memory left for buffers");
+}
+
 /// Keys of a multi-key command whose memory is fetched ahead together.
 const KEYS_AHEAD: usize = 16;
 
 pub(super) fn get(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     let entry = context.shard.get(context.first_hash, args.at(1), context.now_ms);
     match entry {
+        Some(entry) if entry.value.len() > context.room_bytes => {
+            let start = context.out.len();
+            return context.without_room(start, refuse_reply);
+        }
         Some(entry) => {
             context.counters.hits += 1;
             write_value(context.out, &entry.value);
@@ -25,6 +33,7 @@ pub(super) fn get(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
 }
 
 pub(super) fn mget(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+    let start = context.out.len();
     context.reply().array(args.len() - 1);
     let mut first = 1;
     while first < args.len() {
@@ -42,6 +51,10 @@ pub(super) fn mget(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
             let entry = context.shard.get(hashes[index - first], args.at(index), context.now_ms);
             match entry {
                 Some(entry) => {
+                    let taken = context.out.len() - start + entry.value.len();
+                    if taken > context.room_bytes {
+                        return context.without_room(start, refuse_reply);
+                    }
                     context.counters.hits += 1;
                     write_value(context.out, &entry.value);
                 }

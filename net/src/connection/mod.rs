@@ -9,6 +9,7 @@ mod slab;
 
 use pinion_ring::Key;
 
+use crate::core::limits::OUTPUT_BYTES_LOW;
 use crate::protocol::{memcached, resp};
 
 pub use replies::{Replies, Ticket};
@@ -39,6 +40,12 @@ pub struct Session {
 }
 
 impl Session {
+    /// Memory that the texts take.
+    #[inline]
+    pub fn capacity_bytes(&self) -> usize {
+        self.name.capacity() + self.library_name.capacity() + self.library_version.capacity()
+    }
+
     /// The version of RESP in which replies are written.
     pub fn version(&self) -> resp::Version {
         if self.resp3 { resp::Version::Resp3 } else { resp::Version::Resp2 }
@@ -90,8 +97,16 @@ pub struct Connection<S> {
     pub receiving: bool,
     /// Whether its cancellation has been asked for.
     pub cancelling: bool,
-    /// Whether execution is held back until output has drained.
+    /// Whether execution is held back until output has drained, or there is memory for more.
     pub paused: bool,
+    /// Whether it is in the core's queue of connections that wait for memory.
+    pub waiting: bool,
+    /// Capacity of the buffer that is being sent.
+    pub sending_bytes: usize,
+    /// What the core has counted this connection to hold.
+    pub counted_bytes: usize,
+    /// When the peer last took or sent anything, in server milliseconds.
+    pub moved_ms: u64,
     /// Whether whole commands were left in `input` when its turn was over.
     pub backlog: bool,
     /// Whether it is in the core's list of connections with output.
@@ -121,6 +136,10 @@ impl<S> Connection<S> {
             receiving: false,
             cancelling: false,
             paused: false,
+            waiting: false,
+            sending_bytes: 0,
+            counted_bytes: 0,
+            moved_ms: 0,
             backlog: false,
             dirty: false,
             runnable: false,
@@ -131,6 +150,32 @@ impl<S> Connection<S> {
     /// Whether commands of this connection may be parsed and executed now.
     pub fn may_run(&self) -> bool {
         !self.paused && self.closing < Closing::Flushing
+    }
+
+    /// Memory that output takes, sent or not: capacities, with an estimate for replies that are
+    /// not known yet.
+    #[inline]
+    pub fn output_bytes(&self) -> usize {
+        self.replies.capacity_bytes() + self.sending_bytes
+    }
+
+    /// Memory that the connection takes beside itself.
+    #[inline]
+    pub fn buffer_bytes(&self) -> usize {
+        self.input.capacity() + self.output_bytes() + self.session.capacity_bytes()
+    }
+
+    /// Whether a connection that was held back has sent enough to go on.
+    pub fn may_resume(&self) -> bool {
+        self.replies.held_bytes() <= OUTPUT_BYTES_LOW
+    }
+
+    /// What is spoken here.
+    pub fn protocol(&self) -> Protocol {
+        match self.progress {
+            Progress::Resp(_) => Protocol::Resp,
+            Progress::Memcached(_) => Protocol::Memcached,
+        }
     }
 
     /// Bytes that have come and are not parsed yet.

@@ -17,6 +17,8 @@
 
 use std::collections::VecDeque;
 
+use crate::core::limits::DEFERRED_REPLY_BYTES;
+
 /// Names a deferred reply within its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket(u64);
@@ -77,14 +79,29 @@ impl Replies {
         &mut self.ready
     }
 
-    /// Bytes held in all, ready or behind an outstanding reply.
+    /// Bytes held in all, ready or behind an outstanding reply; an outstanding one counts as
+    /// [`DEFERRED_REPLY_BYTES`], so that questions do not pile up.
     pub fn held_bytes(&self) -> usize {
         if self.blocked.is_empty() {
             return self.ready.len();
         }
-        let waiting =
-            |blocked: &Blocked| blocked.after.len() + blocked.reply.as_ref().map_or(0, Vec::len);
+        let waiting = |blocked: &Blocked| {
+            blocked.after.len() + blocked.reply.as_ref().map_or(DEFERRED_REPLY_BYTES, Vec::len)
+        };
         self.ready.len() + self.blocked.iter().map(waiting).sum::<usize>()
+    }
+
+    /// Memory taken in all, counted as in [`Replies::held_bytes`].
+    #[inline]
+    pub fn capacity_bytes(&self) -> usize {
+        if self.blocked.is_empty() {
+            return self.ready.capacity();
+        }
+        let waiting = |blocked: &Blocked| {
+            let reply = blocked.reply.as_ref().map_or(DEFERRED_REPLY_BYTES, Vec::capacity);
+            blocked.after.capacity() + reply
+        };
+        self.ready.capacity() + self.blocked.iter().map(waiting).sum::<usize>()
     }
 }
 
@@ -100,7 +117,7 @@ mod tests {
         replies.writer().extend_from_slice(b"c");
         let second = replies.defer();
         replies.writer().extend_from_slice(b"e");
-        assert_eq!(replies.held_bytes(), 3);
+        assert_eq!(replies.held_bytes(), 3 + 2 * DEFERRED_REPLY_BYTES);
         assert_eq!(replies.ready().as_slice(), b"a");
         replies.resolve(second, b"d".to_vec());
         assert!(replies.outstanding());

@@ -23,6 +23,17 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
+    /// An empty slab that takes `count` tenants without moving those that it has: address space,
+    /// of which only the part in use takes memory.
+    pub fn with_capacity(count: usize) -> Slab<T> {
+        Slab { slots: Vec::with_capacity(count), free: Vec::with_capacity(count) }
+    }
+
+    /// Places so far, with a tenant or without; indices are below this.
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Number of tenants.
     pub fn len(&self) -> usize {
         self.slots.len() - self.free.len()

@@ -63,16 +63,32 @@ fn server(out: &mut String, _: &Snapshot, facts: &ServerFacts) -> std::fmt::Resu
 fn clients(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
     write!(out, "connected_clients:{}\r\n", snapshot.connections)?;
     write!(out, "maxclients:{}\r\n", facts.connections_max)?;
-    write!(out, "blocked_clients:0\r\n")
+    write!(out, "blocked_clients:0\r\n")?;
+    write!(out, "clients_waiting_for_memory:{}\r\n", snapshot.buffers.waiting)
 }
 
 fn memory(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
-    let shard = &snapshot.shard;
-    write!(out, "used_memory:{}\r\n", shard.log_bytes + shard.table_bytes + shard.expiry.bytes)?;
+    let (shard, division, buffers) = (&snapshot.shard, &snapshot.division, &snapshot.buffers);
+    let items_bytes =
+        shard.log_bytes + shard.table_resident_bytes + shard.expiry.bytes + shard.policy.bytes;
+    let used_bytes = items_bytes + (buffers.held_bytes + buffers.spare_bytes) as u64;
+    write!(out, "used_memory:{used_bytes}\r\n")?;
     write!(out, "used_memory_rss:{}\r\n", host::resident_bytes())?;
     write!(out, "used_memory_dataset:{}\r\n", shard.live_bytes)?;
-    write!(out, "maxmemory:{}\r\n", facts.memory_bytes)?;
-    write!(out, "maxmemory_policy:{}\r\n", facts.eviction)
+    write!(out, "maxmemory:{}\r\n", division.memory_bytes)?;
+    write!(out, "maxmemory_policy:{}\r\n", facts.eviction)?;
+    write!(out, "memory_program_share:{}\r\n", division.program_bytes)?;
+    write!(out, "memory_connections_share:{}\r\n", division.connections_bytes)?;
+    write!(out, "memory_buffers_share:{}\r\n", division.buffers_bytes)?;
+    write!(out, "memory_items_share:{}\r\n", division.items_bytes)?;
+    write!(out, "memory_items:{items_bytes}\r\n")?;
+    write!(out, "memory_items_ahead:{}\r\n", shard.warm_bytes + shard.away_bytes)?;
+    write!(out, "memory_table:{}\r\n", shard.table_resident_bytes)?;
+    write!(out, "memory_buffers:{}\r\n", buffers.held_bytes)?;
+    write!(out, "memory_buffers_peak:{}\r\n", buffers.peak_bytes)?;
+    write!(out, "memory_buffers_spare:{}\r\n", buffers.spare_bytes)?;
+    write!(out, "huge_pages:{}\r\n", facts.huge_pages)?;
+    write!(out, "numa:{}\r\n", facts.numa)
 }
 
 fn persistence(out: &mut String, _: &Snapshot, _: &ServerFacts) -> std::fmt::Result {
@@ -110,6 +126,29 @@ fn keyspace(out: &mut String, snapshot: &Snapshot, _: &ServerFacts) -> std::fmt:
     write!(out, "db0:keys={items},expires={},avg_ttl={}\r\n", expiry.items, expiry.mean_ttl_ms)
 }
 
+fn policy(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
+    let (shard, policy) = (&snapshot.shard.counters, &snapshot.shard.policy);
+    write!(out, "eviction:{}\r\n", facts.eviction_name)?;
+    write!(out, "evicted_from_window:{}\r\n", shard.evictions_window)?;
+    write!(out, "evicted_from_main:{}\r\n", shard.evictions_main)?;
+    write!(out, "evicted_forced:{}\r\n", shard.evictions_forced)?;
+    write!(out, "evicted_for_full_chain:{}\r\n", shard.chain_evictions)?;
+    write!(out, "evicted_bytes:{}\r\n", shard.evicted_bytes)?;
+    write!(out, "window_share_permille:{}\r\n", policy.window_share_permille)?;
+    let [window, probation, protected] = policy.queue_costs;
+    write!(out, "window_bytes:{window}\r\n")?;
+    write!(out, "probation_bytes:{probation}\r\n")?;
+    write!(out, "protected_bytes:{protected}\r\n")?;
+    write!(out, "admitted:{}\r\n", policy.admitted)?;
+    write!(out, "rejected:{}\r\n", policy.rejected)?;
+    write!(out, "admitted_as_ghost:{}\r\n", policy.admitted_as_ghost)?;
+    let winner = if policy.ghost_admits { "ghost" } else { "frequency" };
+    write!(out, "duel_winner:{winner}\r\n")?;
+    write!(out, "duel_changes:{}\r\n", policy.duel_changes)?;
+    write!(out, "frequency_epochs:{}\r\n", policy.epochs)?;
+    write!(out, "policy_bytes:{}\r\n", policy.bytes)
+}
+
 fn pinion(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
     let (counters, shard) = (&snapshot.counters, &snapshot.shard);
     write!(out, "cores:1\r\n")?;
@@ -124,8 +163,12 @@ fn pinion(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fm
     write!(out, "naps:{}\r\n", counters.naps)?;
     write!(out, "parks:{}\r\n", counters.parks)?;
     write!(out, "output_pauses:{}\r\n", counters.output_pauses)?;
+    write!(out, "budget_pauses:{}\r\n", counters.budget_pauses)?;
+    write!(out, "buffer_refusals:{}\r\n", counters.buffer_refusals)?;
+    write!(out, "buffer_evictions:{}\r\n", counters.buffer_evictions)?;
     write!(out, "receive_starvations:{}\r\n", counters.receive_starvations)?;
     write!(out, "accept_failures:{}\r\n", counters.accept_failures)?;
+    policy(out, snapshot, facts)?;
     write!(out, "items:{}\r\n", shard.items)?;
     write!(out, "live_bytes:{}\r\n", shard.live_bytes)?;
     write!(out, "dead_bytes:{}\r\n", shard.dead_bytes)?;

@@ -1,13 +1,15 @@
 //! The control thread: what is slow or rare and must not run on a data core. It answers INFO and
-//! `stats` from copies of the cores' counters.
+//! `stats` from copies of the cores' counters, and sees to the memory that the shards have lent it:
+//! it populates what they will need next, and gives back what they need no more.
 
 mod info;
 mod stats;
 
 use std::sync::mpsc::Receiver;
 
-use crate::core::{CoreHandle, CoreMessage, InfoRequest, Request};
+use crate::core::{CoreHandle, CoreMessage, InfoRequest, Question, Request};
 use crate::protocol::resp::{Version, Writer};
+use crate::sys;
 
 /// What the control thread knows of the server besides what the cores tell.
 #[derive(Clone, Debug)]
@@ -18,10 +20,14 @@ pub struct ServerFacts {
     pub port: u16,
     /// The port for memcached clients, 0 if there is none.
     pub memcached_port: u16,
-    /// Memory that the server was told to keep to, in bytes.
-    pub memory_bytes: u64,
+    /// The kernel's setting of transparent huge pages.
+    pub huge_pages: String,
+    /// The memory node that items are bound to, or why they are not.
+    pub numa: String,
     /// The policy's name, as Redis would call it.
     pub eviction: &'static str,
+    /// The policy's name on the command line.
+    pub eviction_name: &'static str,
     /// Connections allowed.
     pub connections_max: usize,
     /// The largest value, in bytes.
@@ -36,9 +42,21 @@ pub struct ServerFacts {
     pub ring_features: String,
 }
 
-/// Answers the core's questions until the core has ended.
+/// Does what the core asks for until the core has ended.
 pub fn serve(requests: &Receiver<Request>, core: &CoreHandle, facts: &ServerFacts) {
-    while let Ok(Request { info, snapshot, key, ticket }) = requests.recv() {
+    while let Ok(request) = requests.recv() {
+        let question = match request {
+            Request::Question(question) => question,
+            Request::Errand(errand) => {
+                core.tell(CoreMessage::Returned(errand.run()));
+                continue;
+            }
+            Request::Trim => {
+                sys::trim_heap();
+                continue;
+            }
+        };
+        let Question { info, snapshot, key, ticket } = question;
         let bytes = match info {
             InfoRequest::Info { sections, resp3 } => {
                 let version = if resp3 { Version::Resp3 } else { Version::Resp2 };
@@ -48,7 +66,7 @@ pub fn serve(requests: &Receiver<Request>, core: &CoreHandle, facts: &ServerFact
                 bytes
             }
             InfoRequest::MemcachedStats => stats::general(&snapshot, facts),
-            InfoRequest::MemcachedSettings => stats::settings(facts),
+            InfoRequest::MemcachedSettings => stats::settings(&snapshot, facts),
         };
         core.tell(CoreMessage::Reply { key, ticket, bytes });
     }

@@ -24,7 +24,7 @@ pub(super) fn general(snapshot: &Snapshot, facts: &ServerFacts) -> Vec<u8> {
     lines.add("get_misses", counters.misses);
     lines.add("bytes_read", counters.bytes_in);
     lines.add("bytes_written", counters.bytes_out);
-    lines.add("limit_maxbytes", facts.memory_bytes);
+    lines.add("limit_maxbytes", snapshot.division.memory_bytes);
     lines.add("threads", 1);
     lines.add("bytes", shard.live_bytes);
     lines.add("curr_items", shard.items);
@@ -39,9 +39,9 @@ pub(super) fn general(snapshot: &Snapshot, facts: &ServerFacts) -> Vec<u8> {
 }
 
 /// `stats settings`.
-pub(super) fn settings(facts: &ServerFacts) -> Vec<u8> {
+pub(super) fn settings(snapshot: &Snapshot, facts: &ServerFacts) -> Vec<u8> {
     let mut lines = Lines::default();
-    lines.add("maxbytes", facts.memory_bytes);
+    lines.add("maxbytes", snapshot.division.memory_bytes);
     lines.add("maxconns", facts.connections_max);
     lines.add("tcpport", facts.memcached_port);
     lines.add("udpport", 0);

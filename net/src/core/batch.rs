@@ -252,7 +252,7 @@ impl<T: Transport> Core<T> {
             let Some(loan) = self.batch.loans.pop() else { return };
             let bytes = self.transport.bytes(&loan);
             let Some(connection) = self.connections.at(index) else { return };
-            let mut stop = Stop::Torn;
+            let (mut stop, mut refused) = (Stop::Torn, false);
             if connection.may_run() {
                 let source = Source::Loan(number as u32);
                 let (progress, key) = (&mut connection.progress, connection.key);
@@ -261,12 +261,22 @@ impl<T: Transport> Core<T> {
                     self.batch.parse(progress, key, bytes, at, source, &self.shard, limits);
             }
             if stop == Stop::Torn && at < bytes.len() && connection.closing < Closing::Flushing {
-                if connection.input.capacity() == 0 {
-                    connection.input = self.spares.take();
+                let torn = &bytes[at..];
+                if self.budget.may_keep(connection, torn.len()) {
+                    self.spares.append(&mut connection.input, torn);
+                    self.budget.recount(connection);
+                } else {
+                    refused = true;
                 }
-                connection.input.extend_from_slice(&bytes[at..]);
             }
             self.batch.loans.push(loan);
+            if refused {
+                // What was whole comes first, and its replies before the error.
+                self.execute_commands();
+                self.release_loans(0);
+                self.refuse_input(index);
+                return;
+            }
             if stop != Stop::Full {
                 return;
             }
@@ -354,6 +364,7 @@ impl<T: Transport> Core<T> {
             if connection.input.is_empty() {
                 self.spares.keep(std::mem::take(&mut connection.input));
             }
+            self.budget.recount(connection);
             self.ending.push(key);
         }
     }
@@ -364,8 +375,9 @@ impl<T: Transport> Core<T> {
         if matches!(work, Work::Nothing) || connection.closing >= Closing::Flushing {
             return;
         }
-        if connection.replies.held_bytes() > OUTPUT_BYTES_HIGH {
-            self.hold_back(number);
+        let has_memory = self.budget.may_answer(connection.output_bytes());
+        if connection.replies.held_bytes() > OUTPUT_BYTES_HIGH || !has_memory {
+            self.hold_back(number, !has_memory);
             return;
         }
         let frame = match source {
@@ -377,6 +389,8 @@ impl<T: Transport> Core<T> {
         if out.capacity() == 0 {
             *out = self.spares.take();
         }
+        let (room_bytes, reply_may_wait) = self.budget.reply_room();
+        let (hits, misses) = (self.counters.hits, self.counters.misses);
         let mut context = Context {
             shard: &mut self.shard,
             now_ms: self.now_ms,
@@ -384,6 +398,9 @@ impl<T: Transport> Core<T> {
             out,
             counters: &mut self.counters,
             settings: &self.options.settings,
+            memory: &mut self.options.memory,
+            room_bytes,
+            reply_may_wait,
             first_hash: hash.unwrap_or(self.no_hash),
         };
         let flow = match work {
@@ -420,8 +437,15 @@ impl<T: Transport> Core<T> {
         if !std::mem::replace(&mut connection.dirty, true) {
             self.dirty.push(key.index);
         }
+        self.budget.recount(connection);
         match flow {
             Flow::Continue => {}
+            Flow::Wait => {
+                // It will be executed again, and counted then.
+                (self.counters.hits, self.counters.misses) = (hits, misses);
+                self.counters.commands -= 1;
+                self.hold_back(number, true);
+            }
             Flow::Close => connection.close(Closing::Flushing),
             Flow::Ask(info) => self.ask(key, info),
             Flow::FlushAt(at_ms) => self.flush_at(at_ms),
@@ -429,8 +453,9 @@ impl<T: Transport> Core<T> {
     }
 
     /// Puts a command and all that follow it on its connection back to the connection's input,
-    /// because the client does not read its replies. They run when it has read most of them.
-    fn hold_back(&mut self, first: usize) {
+    /// because the client does not read its replies, or for want of memory. They run when it has
+    /// read most of them, and there is memory.
+    fn hold_back(&mut self, first: usize, wants_memory: bool) {
         let key = self.batch.commands[first].connection;
         let Some(connection) = self.connections.find(key) else { return };
         let mut input = Vec::new();
@@ -454,7 +479,18 @@ impl<T: Transport> Core<T> {
         connection.parsed = 0;
         connection.restart_parser();
         connection.paused = true;
-        self.counters.output_pauses += 1;
+        self.budget.recount(connection);
+        if wants_memory {
+            self.budget.wait(connection);
+            self.counters.budget_pauses += 1;
+        } else {
+            self.counters.output_pauses += 1;
+        }
+        if !self.budget.may_keep(connection, 0) {
+            self.refuse_input(key.index);
+        } else if self.budget.is_short() {
+            self.stop_receiving(key);
+        }
         self.mark_dirty(key.index);
     }
 }

@@ -30,6 +30,12 @@ pub struct Counters {
     pub batches: u64,
     /// Times that a connection was held back because its replies were not read.
     pub output_pauses: u64,
+    /// Times that a connection was held back because the memory for buffers was short.
+    pub budget_pauses: u64,
+    /// Connections ended because there was no memory for their request.
+    pub buffer_refusals: u64,
+    /// Connections closed because they held much, stood still, and others got no memory.
+    pub buffer_evictions: u64,
     /// Times that the receive buffers ran out.
     pub receive_starvations: u64,
     /// Naps in the data ring.

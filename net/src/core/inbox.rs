@@ -3,11 +3,12 @@
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use pinion_engine::ShardStats;
+use pinion_engine::{Errand, Returned, ShardStats};
 use pinion_ring::{Key, Waker};
 
-use super::Counters;
+use super::{BufferFigures, Counters};
 use crate::connection::Ticket;
+use crate::memory::Division;
 
 /// What a core is told.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub enum CoreMessage {
         /// Its bytes.
         bytes: Vec<u8>,
     },
+    /// An errand of the shard is done.
+    Returned(Returned),
     /// Send what is ready and end.
     Stop,
 }
@@ -50,13 +53,28 @@ pub struct Snapshot {
     pub shard: ShardStats,
     /// Connections open.
     pub connections: usize,
+    /// How memory is divided.
+    pub division: Division,
+    /// What connections hold of it.
+    pub buffers: BufferFigures,
     /// Kernel entries.
     pub enters: u64,
 }
 
+/// What a core asks of the control thread.
+#[derive(Debug)]
+pub enum Request {
+    /// To answer a slow question.
+    Question(Question),
+    /// To see to memory of the shard.
+    Errand(Errand),
+    /// To let the allocator give back what is free.
+    Trim,
+}
+
 /// A question to the control thread.
 #[derive(Debug)]
-pub struct Request {
+pub struct Question {
     /// What is asked.
     pub info: InfoRequest,
     /// The state that the answer tells of.

@@ -20,7 +20,31 @@ pub const INPUT_BYTES_HIGH: usize = 64 * 1024;
 /// Commands of one connection parsed out of its own buffer before others have their turn.
 pub const RUN_COMMANDS_MAX: usize = 256;
 
-/// Memory in buffers kept for reuse.
+/// Output of a connection, and a reply to it, that are so small that it is served from the reserve.
+pub const SMALL_BYTES: usize = 8 * 1024;
+
+/// Memory that a reply is expected to take which is not known yet.
+pub const DEFERRED_REPLY_BYTES: usize = 4 * 1024;
+
+/// Connections looked at in a turn that wait for memory.
+pub const WAITING_PER_TURN: usize = 32;
+
+/// How long a connection that holds much may stand still while others wait for memory.
+pub const STALL_MS: u64 = 2_000;
+/// Time between two looks for such connections, and places looked at each time.
+pub const STALLED_LOOK_MS: u64 = 20;
+/// See [`STALLED_LOOK_MS`].
+pub const STALL_SLOTS_PER_LOOK: usize = 512;
+
+/// The most that buffers must have held for the allocator to be asked to give memory back,
+pub const TRIM_BYTES_MIN: usize = 4 << 20;
+/// and how long ago.
+pub const TRIM_AFTER_MS: u64 = 500;
+
+/// Input beyond which a buffer grows by an eighth instead of doubling.
+pub const GENTLE_GROWTH_BYTES: usize = 256 * 1024;
+
+/// Memory in buffers kept for reuse, if there is as much left of the buffers' share.
 pub const SPARES_BYTES_MAX: usize = 16 << 20;
 /// The largest buffer that is kept: full output and one more reply of a value below 32 KiB, with
 /// the room that doubling leaves.
@@ -66,4 +90,5 @@ const _: () = assert!(SEND_BYTES_MAX <= OUTPUT_BYTES_HIGH);
 const _: () = assert!(SPARE_BYTES_MIN <= SPARE_BYTES_MAX);
 const _: () =
     assert!(2 * OUTPUT_BYTES_HIGH <= SPARE_BYTES_MAX && SPARE_BYTES_MAX <= SPARES_BYTES_MAX);
+const _: () = assert!(SMALL_BYTES >= 2 * SPARE_BYTES_MIN, "a fresh buffer and one in flight");
 const _: () = assert!(BATCH_COMMANDS_MAX <= RUN_COMMANDS_MAX);

@@ -10,6 +10,7 @@
 //!
 //! - `turn`: events, and what a turn does in which order
 //! - `batch`: commands parsed and not yet executed
+//! - `budget`: the memory of all buffers
 //! - `output`: sending, back-pressure, the end of a connection
 //! - `transport`: what moves the bytes
 //! - `idle` and `driver`: who calls the turn, and how it waits
@@ -23,6 +24,7 @@
 //! - I4. One send per connection in flight, of at most [`limits::SEND_BYTES_MAX`] bytes.
 
 mod batch;
+mod budget;
 mod counters;
 mod driver;
 #[expect(unsafe_code, reason = "glommio takes descriptors of others only as raw numbers")]
@@ -34,10 +36,11 @@ mod output;
 mod transport;
 mod turn;
 
+pub use budget::BufferFigures;
 pub use counters::Counters;
 pub(crate) use driver::GLOMMIO_LOCKED_BYTES_MIN;
 pub use driver::{Driver, run};
 pub use idle::{IdleMode, Ladder, Rest};
-pub use inbox::{CoreHandle, CoreMessage, Inbox, InfoRequest, Request, Snapshot};
+pub use inbox::{CoreHandle, CoreMessage, Inbox, InfoRequest, Question, Request, Snapshot};
 pub use transport::Transport;
 pub use turn::{Core, CoreOptions, ListenerKind, Turn};

@@ -5,7 +5,7 @@ use std::io;
 use pinion_ring::Key;
 
 use super::limits::{
-    OUTPUT_BYTES_LOW, SEND_BYTES_MAX, SPARE_BYTES_MAX, SPARE_BYTES_MIN, SPARES_BYTES_MAX,
+    GENTLE_GROWTH_BYTES, SEND_BYTES_MAX, SPARE_BYTES_MAX, SPARE_BYTES_MIN, SPARES_BYTES_MAX,
 };
 use super::{Core, Transport};
 use crate::connection::Closing;
@@ -37,6 +37,32 @@ impl Spares {
             self.buffers.push(buffer);
         }
     }
+
+    /// Adds bytes to a buffer, which is taken from here if it has no memory yet. A large one grows
+    /// by an eighth: doubling would take twice what a large request needs.
+    pub(super) fn append(&mut self, buffer: &mut Vec<u8>, bytes: &[u8]) {
+        if buffer.capacity() == 0 {
+            *buffer = self.take();
+        }
+        if buffer.len() + bytes.len() > buffer.capacity().max(GENTLE_GROWTH_BYTES) {
+            buffer.reserve_exact(bytes.len().max(buffer.len() / 8));
+        }
+        buffer.extend_from_slice(bytes);
+    }
+
+    /// Capacity of all buffers.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Frees buffers until they take no more than `bytes_max`. Each was kept once, so this costs
+    /// what keeping them has saved.
+    pub(super) fn shed(&mut self, bytes_max: usize) {
+        while self.bytes > bytes_max {
+            let Some(buffer) = self.buffers.pop() else { break };
+            self.bytes -= buffer.capacity();
+        }
+    }
 }
 
 impl<T: Transport> Core<T> {
@@ -56,6 +82,8 @@ impl<T: Transport> Core<T> {
             let buffer = std::mem::take(ready);
             let to = buffer.len().min(SEND_BYTES_MAX);
             connection.sending = Some((0, to));
+            connection.sending_bytes = buffer.capacity();
+            self.budget.recount(connection);
             self.counters.sends += 1;
             self.transport.send(&connection.socket, connection.key, buffer, 0, to);
         }
@@ -68,11 +96,14 @@ impl<T: Transport> Core<T> {
             return;
         };
         let Some((from, _)) = connection.sending.take() else { return };
+        connection.moved_ms = self.now_ms;
         let sent = match result {
             Ok(sent) if sent > 0 => sent,
             // The peer is gone, or the socket broken: nothing more can be said to it.
             _ => {
                 connection.close(Closing::Dropped);
+                connection.sending_bytes = 0;
+                self.budget.recount(connection);
                 self.spares.keep(buffer);
                 self.ending.push(key);
                 return;
@@ -87,12 +118,18 @@ impl<T: Transport> Core<T> {
             self.transport.send(&connection.socket, key, buffer, from, to);
             return;
         }
+        connection.sending_bytes = 0;
+        self.budget.recount(connection);
         self.spares.keep(buffer);
         let held = connection.replies.held_bytes();
-        if connection.paused && held <= OUTPUT_BYTES_LOW {
-            connection.paused = false;
-            self.let_receive(key);
-            self.mark_runnable(key.index);
+        if connection.paused && connection.may_resume() {
+            if self.budget.may_answer(connection.output_bytes()) {
+                connection.paused = false;
+                self.let_receive(key);
+                self.mark_runnable(key.index);
+            } else {
+                self.budget.wait(connection);
+            }
         }
         if held > 0 {
             self.mark_dirty(key.index);
@@ -129,6 +166,7 @@ impl<T: Transport> Core<T> {
                 // Both operations end soon, and bring this connection here again.
                 self.transport.shutdown(&connection.socket);
             } else if let Some(connection) = self.connections.remove(key) {
+                self.budget.forget(&connection);
                 self.spares.keep(connection.input);
             }
         }

@@ -7,7 +7,8 @@ use pinion_engine::{KeyHash, Shard};
 use pinion_ring::{EndReason, Event, Key, Wait};
 
 use super::batch::{Batch, ParseLimits};
-use super::inbox::{CoreMessage, Inbox, Request, Snapshot};
+use super::budget::Budget;
+use super::inbox::{CoreMessage, Inbox, Question, Request, Snapshot};
 use super::limits::{
     ACCEPT_REST_MS, EXPIRY_ENTRIES, EXPIRY_SHARE, INPUT_BYTES_HIGH, MAINTENANCE_ITEMS, STOP_MS,
 };
@@ -16,6 +17,7 @@ use super::{Counters, Transport};
 use crate::clock::Clock;
 use crate::command::Settings;
 use crate::connection::{Closing, Connection, Protocol, Slab};
+use crate::memory::Memory;
 
 /// What a listener's connections speak.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +32,8 @@ pub struct CoreOptions {
     pub flush_after: usize,
     /// What commands may ask for.
     pub settings: Settings,
+    /// The memory of the process, and how it is divided.
+    pub memory: Memory,
     /// What the listeners speak, by the transport's numbers.
     pub listeners: Vec<ListenerKind>,
 }
@@ -63,6 +67,7 @@ pub struct Core<T: Transport> {
     /// Connections whose receive found no buffer.
     starved: Vec<Key>,
     pub(super) spares: Spares,
+    pub(super) budget: Budget,
     pub(super) counters: Counters,
     clock: Clock,
     /// The time of this turn, twice.
@@ -92,7 +97,8 @@ impl<T: Transport> Core<T> {
             transport,
             no_hash: shard.hash(b""),
             shard,
-            connections: Slab::default(),
+            // One more than are allowed, for the one that is told so.
+            connections: Slab::with_capacity(options.connections_max + 1),
             batch: Batch::new(),
             limits: ParseLimits::new(&options.settings),
             dirty: Vec::new(),
@@ -100,6 +106,7 @@ impl<T: Transport> Core<T> {
             ending: Vec::new(),
             starved: Vec::new(),
             spares: Spares::default(),
+            budget: Budget::new(options.memory.division().buffers_bytes as usize),
             counters: Counters::default(),
             now_ns: clock.now_ns(),
             now_ms: clock.now_ms(),
@@ -166,8 +173,13 @@ impl<T: Transport> Core<T> {
         let worked = events > 0 || had_input;
         self.counters.turns += u64::from(worked);
         let behind = self.expire();
+        self.tend_buffers();
         let maintained = self.shard.maintain(self.now_ms, MAINTENANCE_ITEMS) > 0;
-        let more = behind || maintained || !self.runnable.is_empty();
+        if let Some(errand) = self.shard.errand() {
+            self.inbox.ask(Request::Errand(errand));
+        }
+        let more =
+            behind || maintained || !self.runnable.is_empty() || self.budget.has_unexamined();
         Ok(Turn { worked, more, ended: self.has_ended() })
     }
 
@@ -205,7 +217,7 @@ impl<T: Transport> Core<T> {
     pub(super) fn next_timer_ms(&self) -> Option<u64> {
         let rested = self.resting.iter().map(|&(_, until_ms)| until_ms).min();
         let timers = rested.into_iter().chain(self.flush_at_ms).chain(self.stop_at_ms);
-        timers.chain(self.shard.next_deadline_ms()).min()
+        timers.chain(self.budget.timer_ms()).chain(self.shard.next_deadline_ms()).min()
     }
 
     /// Shortens a wait so that it ends with the next timer.
@@ -268,6 +280,7 @@ impl<T: Transport> Core<T> {
             return;
         }
         connection.receiving = true;
+        connection.moved_ms = self.now_ms;
         self.transport.receive(&connection.socket, key);
     }
 
@@ -279,6 +292,7 @@ impl<T: Transport> Core<T> {
             return;
         };
         connection.receiving = armed;
+        connection.moved_ms = self.now_ms;
         if !armed {
             self.starved.push(key);
         }
@@ -288,13 +302,17 @@ impl<T: Transport> Core<T> {
             self.ending.push(key);
         } else if connection.input.is_empty() && connection.may_run() {
             self.parse_loan(key.index, loan);
+        } else if !self.budget.may_keep(connection, bytes.len()) {
+            self.transport.give_back(loan);
+            // Its commands before this one are answered before the error.
+            self.execute_batch();
+            self.refuse_input(key.index);
         } else {
-            if connection.input.capacity() == 0 {
-                connection.input = self.spares.take();
-            }
-            connection.input.extend_from_slice(bytes);
+            self.spares.append(&mut connection.input, bytes);
+            self.budget.recount(connection);
             let waiting = !connection.may_run() || connection.backlog;
-            let hold = waiting && connection.unparsed() > INPUT_BYTES_HIGH;
+            let hold =
+                waiting && (connection.unparsed() > INPUT_BYTES_HIGH || self.budget.is_short());
             self.transport.give_back(loan);
             if hold {
                 self.stop_receiving(key);
@@ -305,7 +323,7 @@ impl<T: Transport> Core<T> {
 
     /// Asks that receiving ends, for a connection whose input has piled up. Repeated with each
     /// further receive, since a request that comes at the wrong moment has no effect.
-    fn stop_receiving(&mut self, key: Key) {
+    pub(super) fn stop_receiving(&mut self, key: Key) {
         let Some(connection) = self.connections.find(key) else { return };
         connection.cancelling = true;
         if connection.receiving {
@@ -371,10 +389,12 @@ impl<T: Transport> Core<T> {
                 CoreMessage::Reply { key, ticket, bytes } => {
                     if let Some(connection) = self.connections.find(key) {
                         connection.replies.resolve(ticket, bytes);
+                        self.budget.recount(connection);
                         self.ending.push(key);
                         self.mark_dirty(key.index);
                     }
                 }
+                CoreMessage::Returned(returned) => self.shard.take_back(returned),
                 CoreMessage::Stop => self.stop_at_ms = Some(self.now_ms + STOP_MS),
             }
         }
@@ -386,11 +406,14 @@ impl<T: Transport> Core<T> {
             counters: self.counters,
             shard: self.shard.stats(),
             connections: self.connections.len(),
+            division: *self.options.memory.division(),
+            buffers: self.buffer_figures(),
             enters: self.transport.enters(),
         });
         if let Some(connection) = self.connections.find(key) {
             let ticket = connection.replies.defer();
-            self.inbox.ask(Request { info, snapshot, key, ticket });
+            self.budget.recount(connection);
+            self.inbox.ask(Request::Question(Question { info, snapshot, key, ticket }));
         }
     }
 

@@ -1,0 +1,161 @@
+//! How the memory that the process may use is divided, and how that changes at run time.
+//!
+//! ```text
+//! --memory = program + connections + buffers + items
+//!            fixed     fixed each    1/16      the rest: log segments and table lines
+//! ```
+//!
+//! - D1. The shares add up to the whole. So the process stays within it as long as each part stays
+//!   within its share: the shard does by itself, the buffers by `core::budget`.
+//!
+//! The program's share holds what does not grow: code and stacks, the rings and the receive
+//! buffers, the allocator's own, and the huge pages that are populated ahead of the shard.
+
+use pinion_engine::{EngineError, LOG_BYTES_MAX, Limits, Shard};
+
+/// The program's share.
+const PROGRAM_BYTES: u64 = 14 << 20;
+/// An idle connection: its place in the slab, its session, its completion in the ring.
+pub const CONNECTION_BYTES: u64 = 640;
+/// Buffers take one part in this many of the memory,
+const BUFFERS_ONE_IN: u64 = 16;
+/// and no less than this.
+const BUFFERS_BYTES_MIN: u64 = 8 << 20;
+/// The least memory for items.
+const ITEMS_BYTES_MIN: u64 = 16 << 20;
+/// Address space beyond the highest limit, so that lent segments are never missed.
+const RESERVE_SLACK_BYTES: u64 = 16 << 20;
+
+/// The least memory to run with.
+pub const MEMORY_BYTES_MIN: u64 = 64 << 20;
+
+/// The shares of one limit, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Division {
+    /// All of it.
+    pub memory_bytes: u64,
+    /// What does not grow.
+    pub program_bytes: u64,
+    /// Idle connections, as many as are allowed.
+    pub connections_bytes: u64,
+    /// Input and output of all connections.
+    pub buffers_bytes: u64,
+    /// Log and table of the shard.
+    pub items_bytes: u64,
+}
+
+impl Division {
+    /// Divides `memory_bytes` for up to `connections_max` connections.
+    ///
+    /// # Errors
+    /// The least memory that would do, in bytes.
+    pub fn of(memory_bytes: u64, connections_max: usize) -> Result<Division, u64> {
+        let connections_bytes = connections_max as u64 * CONNECTION_BYTES;
+        let buffers_bytes = (memory_bytes / BUFFERS_ONE_IN).max(BUFFERS_BYTES_MIN);
+        let fixed_bytes = PROGRAM_BYTES + connections_bytes;
+        let items_bytes = memory_bytes.saturating_sub(fixed_bytes + buffers_bytes);
+        if memory_bytes < MEMORY_BYTES_MIN || items_bytes < ITEMS_BYTES_MIN {
+            let others_bytes = fixed_bytes + ITEMS_BYTES_MIN;
+            let least_bytes = (others_bytes + BUFFERS_BYTES_MIN)
+                .max((others_bytes * BUFFERS_ONE_IN).div_ceil(BUFFERS_ONE_IN - 1));
+            return Err(least_bytes.max(MEMORY_BYTES_MIN).next_multiple_of(1 << 20));
+        }
+        let program_bytes = PROGRAM_BYTES;
+        Ok(Division { memory_bytes, program_bytes, connections_bytes, buffers_bytes, items_bytes })
+    }
+}
+
+/// The memory of the process as it is divided now, and what may change about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    division: Division,
+    connections_max: usize,
+    /// The highest limit that can be set.
+    bytes_max: u64,
+}
+
+impl Memory {
+    /// A division that can be raised up to `bytes_max`, such as the machine's memory.
+    pub fn new(division: Division, connections_max: usize, bytes_max: u64) -> Memory {
+        Memory { division, connections_max, bytes_max: bytes_max.max(division.memory_bytes) }
+    }
+
+    /// The shares.
+    pub fn division(&self) -> &Division {
+        &self.division
+    }
+
+    /// Address space that a shard needs so that every limit up to the highest can be set.
+    pub fn reserve_bytes(&self) -> usize {
+        (self.bytes_max + RESERVE_SLACK_BYTES).min(LOG_BYTES_MAX as u64) as usize
+    }
+
+    /// Sets another limit: the shard shrinks to it bit by bit, or may grow at once.
+    ///
+    /// # Errors
+    /// Why not, in words for a client.
+    pub fn set(&mut self, memory_bytes: u64, shard: &mut Shard) -> Result<(), String> {
+        if memory_bytes > self.bytes_max {
+            return Err(format!("at most {} bytes are possible", self.bytes_max));
+        }
+        let division = Division::of(memory_bytes, self.connections_max)
+            .map_err(|least_bytes| format!("at least {least_bytes} bytes are needed"))?;
+        let limits = Limits { total_bytes: division.items_bytes as usize, ..shard.limits() };
+        shard.set_limits(limits).map_err(|error| match error {
+            EngineError::LimitTooLarge { bytes_max, .. } => {
+                let overhead_bytes = memory_bytes - division.items_bytes;
+                format!("at most {} bytes are possible", bytes_max as u64 + overhead_bytes)
+            }
+            other => other.to_string(),
+        })?;
+        self.division = division;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pinion_engine::ShardConfig;
+
+    #[test]
+    fn shares_add_up_at_every_size() {
+        for memory_bytes in [64 << 20, 100_000_000, 256 << 20, 1 << 30, 100 << 30] {
+            let shares = Division::of(memory_bytes, 10_000).expect("it is enough");
+            let sum = shares.program_bytes
+                + shares.connections_bytes
+                + shares.buffers_bytes
+                + shares.items_bytes;
+            assert_eq!(sum, memory_bytes);
+            assert!(shares.items_bytes * 4 >= memory_bytes, "{shares:?}");
+        }
+    }
+
+    #[test]
+    fn too_little_is_refused_and_what_is_asked_for_instead_is_enough() {
+        for (memory_bytes, connections) in [(0, 1), (63 << 20, 1), (256 << 20, 1_000_000)] {
+            let least_bytes = Division::of(memory_bytes, connections).expect_err("too little");
+            assert!(least_bytes > memory_bytes);
+            assert!(Division::of(least_bytes, connections).is_ok(), "{least_bytes}");
+        }
+    }
+
+    #[test]
+    fn the_limit_moves_within_the_reservation() {
+        let division = Division::of(128 << 20, 100).expect("it is enough");
+        let mut memory = Memory::new(division, 100, 512 << 20);
+        let limits = Limits { total_bytes: division.items_bytes as usize, data: Some(1 << 40) };
+        let reserve_bytes = Some(memory.reserve_bytes());
+        let config = ShardConfig { limits, reserve_bytes, ..ShardConfig::default() };
+        let mut shard = Shard::new(&config).expect("a shard");
+        memory.set(512 << 20, &mut shard).expect("the highest");
+        assert_eq!(shard.limits().total_bytes as u64, memory.division().items_bytes);
+        assert_eq!(shard.limits().data, Some(1 << 40), "it is another limit");
+        for (bytes, word) in [((512 << 20) + 1, "at most"), (1 << 20, "at least")] {
+            let error = memory.set(bytes, &mut shard).expect_err("out of range");
+            assert!(error.contains(word), "{error}");
+            assert_eq!(memory.division().memory_bytes, 512 << 20);
+        }
+        memory.set(64 << 20, &mut shard).expect("the lowest");
+    }
+}
