@@ -18,8 +18,10 @@
 
 #![deny(unsafe_code)]
 
+pub mod caches;
 pub mod client;
 pub mod floor;
+pub mod footprint;
 pub mod harness;
 mod launch;
 pub mod layers;
