@@ -28,7 +28,7 @@ mod keys;
 mod wire;
 
 pub(crate) use keys::{Key, mix};
-pub(crate) use wire::{Answer, Expiry, Requests, Wire};
+pub(crate) use wire::{Answer, Expiry, Wire};
 
 /// Options of every benchmark that fills whole servers.
 #[derive(Clone, Debug, Args)]
@@ -245,6 +245,11 @@ impl Running {
     /// The address, for other clients.
     pub(crate) fn address(&self) -> std::net::SocketAddr {
         self.server.address
+    }
+
+    /// What it speaks.
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     /// Physical memory of the process in bytes.
