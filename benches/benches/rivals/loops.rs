@@ -10,11 +10,11 @@ use std::time::Instant;
 use crate::stores::{Pinion, Store, fold, key_of};
 
 /// Keys of a batch.
-pub const BATCH: usize = 16;
+pub(crate) const BATCH: usize = 16;
 
 /// How keys follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// Independent keys.
     Loop,
     /// Each key depends on the value before.
@@ -25,7 +25,7 @@ pub enum Mode {
 
 impl Mode {
     /// Its name in the table.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Mode::Loop => "loop",
             Mode::Serial => "serial",
@@ -36,15 +36,15 @@ impl Mode {
 
 /// What a timed stretch of reads came to.
 #[derive(Clone, Copy, Debug)]
-pub struct Stretch {
+pub(crate) struct Stretch {
     /// Nanoseconds per read.
-    pub read_ns: f64,
+    pub(crate) read_ns: f64,
     /// Reads that found nothing, or a value that is not sound.
-    pub wrong: u64,
+    pub(crate) wrong: u64,
 }
 
 /// Something that can be timed, whatever its store.
-pub trait Timed {
+pub(crate) trait Timed {
     /// The ways in which it can be read.
     fn modes(&self) -> &'static [Mode];
     /// Reads the items of these numbers.
@@ -52,7 +52,7 @@ pub trait Timed {
 }
 
 /// A store that reads one key at a time.
-pub struct Single<S>(pub S);
+pub(crate) struct Single<S>(pub(crate) S);
 
 impl<S: Store> Timed for Single<S> {
     fn modes(&self) -> &'static [Mode] {

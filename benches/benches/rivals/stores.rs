@@ -9,14 +9,14 @@ use std::time::Duration;
 use pinion_engine::{Deadline, Limits, SetOptions, Shard, ShardConfig};
 
 /// Bytes of a key.
-pub const KEY_BYTES: usize = 16;
+pub(crate) const KEY_BYTES: usize = 16;
 /// Bytes of a value: eight words.
-pub const VALUE_BYTES: usize = 64;
+pub(crate) const VALUE_BYTES: usize = 64;
 
 /// A key.
-pub type Key = [u8; KEY_BYTES];
+pub(crate) type Key = [u8; KEY_BYTES];
 /// A value.
-pub type Value = [u8; VALUE_BYTES];
+pub(crate) type Value = [u8; VALUE_BYTES];
 
 /// Memory that our shard may take per item; it takes two thirds of that.
 const SHARD_BYTES_PER_ITEM: usize = 192;
@@ -29,7 +29,7 @@ const TTL: Duration = Duration::from_secs(3600);
 
 /// The key of a number: its hexadecimal digits as letters. A handful of instructions.
 #[inline(always)]
-pub fn key_of(number: u64) -> Key {
+pub(crate) fn key_of(number: u64) -> Key {
     let mut key = [0; KEY_BYTES];
     for (index, digit) in key.iter_mut().enumerate() {
         *digit = b'a' + ((number >> (4 * index)) & 15) as u8;
@@ -38,7 +38,7 @@ pub fn key_of(number: u64) -> Key {
 }
 
 /// The value of a number: words that differ, and whose exclusive or is 0.
-pub fn value_of(number: u64) -> Value {
+pub(crate) fn value_of(number: u64) -> Value {
     let mut value = [0; VALUE_BYTES];
     let mut rest = 0;
     for (index, word) in value.chunks_exact_mut(8).enumerate() {
@@ -54,13 +54,13 @@ pub fn value_of(number: u64) -> Value {
 /// The exclusive or of a value's words: reads all of it. 0 for every sound value, which no
 /// compiler can know.
 #[inline(always)]
-pub fn fold(value: &[u8]) -> u64 {
+pub(crate) fn fold(value: &[u8]) -> u64 {
     let words = value.chunks_exact(8);
     words.fold(0, |sum, word| sum ^ u64::from_le_bytes(word.try_into().expect("eight bytes")))
 }
 
 /// A store of items.
-pub trait Store {
+pub(crate) trait Store {
     /// Stores an item.
     fn insert(&mut self, key: &Key, value: &Value);
     /// Reads an item in full: [`fold`] of its value, or `None` if it is not there.
@@ -68,11 +68,11 @@ pub trait Store {
 }
 
 /// hashbrown's map: no eviction, no expiry, no limit.
-pub struct HashMap(hashbrown::HashMap<Key, Value>);
+pub(crate) struct HashMap(hashbrown::HashMap<Key, Value>);
 
 impl HashMap {
     /// An empty map that grows as it fills.
-    pub fn new() -> HashMap {
+    pub(crate) fn new() -> HashMap {
         HashMap(hashbrown::HashMap::new())
     }
 }
@@ -89,11 +89,11 @@ impl Store for HashMap {
 }
 
 /// quick_cache, for one thread.
-pub struct QuickCache(quick_cache::unsync::Cache<Key, Value>);
+pub(crate) struct QuickCache(quick_cache::unsync::Cache<Key, Value>);
 
 impl QuickCache {
     /// A cache for so many items.
-    pub fn new(items: usize) -> QuickCache {
+    pub(crate) fn new(items: usize) -> QuickCache {
         QuickCache(quick_cache::unsync::Cache::new(items * 2))
     }
 }
@@ -110,11 +110,11 @@ impl Store for QuickCache {
 }
 
 /// moka, which is for many threads alone and hands out copies.
-pub struct Moka(moka::sync::Cache<Key, Value>);
+pub(crate) struct Moka(moka::sync::Cache<Key, Value>);
 
 impl Moka {
     /// A cache for so many items.
-    pub fn new(items: usize) -> Moka {
+    pub(crate) fn new(items: usize) -> Moka {
         Moka(moka::sync::Cache::new(items as u64 * 2))
     }
 }
@@ -131,14 +131,14 @@ impl Store for Moka {
 }
 
 /// segcache: items in segments, with deadlines.
-pub struct Segcache(segcache::Segcache);
+pub(crate) struct Segcache(segcache::Segcache);
 
 impl Segcache {
     /// A cache for so many items.
     ///
     /// # Errors
     /// If its memory cannot be had.
-    pub fn new(items: usize) -> std::io::Result<Segcache> {
+    pub(crate) fn new(items: usize) -> std::io::Result<Segcache> {
         // A table of 2^n has room for 7/8 of that; half full is what the others have at most.
         let hash_power = (items * 2).next_power_of_two().ilog2().max(7) as u8;
         let cache = segcache::Segcache::builder()
@@ -165,11 +165,11 @@ impl Store for Segcache {
 }
 
 /// Our shard, with its default policy, versions, and a deadline on every item.
-pub struct Pinion {
+pub(crate) struct Pinion {
     /// The shard.
-    pub shard: Shard,
+    pub(crate) shard: Shard,
     /// What its clock reads, in milliseconds.
-    pub now_ms: u64,
+    pub(crate) now_ms: u64,
 }
 
 impl Pinion {
@@ -177,7 +177,10 @@ impl Pinion {
     ///
     /// # Errors
     /// If its memory cannot be reserved.
-    pub fn new(items: usize, huge_pages: bool) -> Result<Pinion, pinion_engine::EngineError> {
+    pub(crate) fn new(
+        items: usize,
+        huge_pages: bool,
+    ) -> Result<Pinion, pinion_engine::EngineError> {
         let total_bytes = items * SHARD_BYTES_PER_ITEM + SPARE_BYTES;
         let shard = Shard::new(&ShardConfig {
             hash_seed: 1,

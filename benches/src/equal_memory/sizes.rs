@@ -18,7 +18,7 @@ const TWITTER_C52: [u32; QUANTILES] = [
 ];
 
 /// Salt that keeps sizes apart from other numbers that belong to a key.
-const SALT: u64 = 0x73_697a_65;
+const SALT: u64 = 0x7369_7a65;
 
 /// A distribution of sizes.
 #[derive(Clone, Debug, PartialEq, Eq)]

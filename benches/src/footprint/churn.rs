@@ -142,7 +142,7 @@ fn read_back(running: &Running, wire: &mut Wire, keys: u64) -> Result<Contents, 
 
 /// A step that visits every number below `count` once, in an order that looks random.
 fn coprime_step(count: u64, salt: u64) -> u64 {
-    let mut step = mix(count, salt) % count.max(2) | 1;
+    let mut step = (mix(count, salt) % count.max(2)) | 1;
     while gcd(step, count) != 1 {
         step += 2;
     }
