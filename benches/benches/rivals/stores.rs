@@ -22,6 +22,8 @@ pub(crate) type Value = [u8; VALUE_BYTES];
 const SHARD_BYTES_PER_ITEM: usize = 192;
 /// Memory that segcache's heap has per item, header included.
 const SEGCACHE_BYTES_PER_ITEM: usize = 192;
+/// Its heap is a whole number of segments, which have this size by default.
+const SEGCACHE_SEGMENT_BYTES: usize = 1 << 20;
 /// Memory of both besides.
 const SPARE_BYTES: usize = 64 << 20;
 /// How far away deadlines are, where a store has them.
@@ -143,7 +145,10 @@ impl Segcache {
         let hash_power = (items * 2).next_power_of_two().ilog2().max(7) as u8;
         let cache = segcache::Segcache::builder()
             .hash_power(hash_power)
-            .heap_size(items * SEGCACHE_BYTES_PER_ITEM + SPARE_BYTES)
+            .heap_size(
+                (items * SEGCACHE_BYTES_PER_ITEM + SPARE_BYTES)
+                    .next_multiple_of(SEGCACHE_SEGMENT_BYTES),
+            )
             .build()?;
         Ok(Segcache(cache))
     }
