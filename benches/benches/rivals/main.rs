@@ -26,6 +26,9 @@ use stores::{HashMap, Moka, Pinion, QuickCache, Segcache, Store, key_of, value_o
 
 /// Zipf's exponent.
 const EXPONENT: f64 = 0.99;
+/// A rival may miss this part of its reads, since some lose a few items of a full bucket. A miss
+/// costs less than a hit, so this is in their favour. Ours must find all.
+const RIVAL_WRONG_MAX: f64 = 0.005;
 /// Items of a run that is only to show that the benchmark works.
 const SMALL: (usize, usize, usize) = (2_000, 2, 4_000);
 
@@ -67,6 +70,8 @@ struct Line {
     name: &'static str,
     mode: Mode,
     rounds_ns: Vec<f64>,
+    /// The most reads of a round that found nothing.
+    wrong_max: u64,
 }
 
 fn main() -> ExitCode {
@@ -98,7 +103,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         report(items, rounds, reads, &lines);
         results.extend(lines.iter().map(|line| {
             json!({"items": items, "store": line.name, "mode": line.mode.name(),
-                   "rounds_ns": line.rounds_ns})
+                   "rounds_ns": line.rounds_ns, "misses_max": line.wrong_max})
         }));
     }
     write_json(arguments, results)
@@ -121,7 +126,7 @@ fn measure(
     for contestant in &contestants {
         let name = contestant.name;
         let modes = contestant.timed.modes().iter();
-        lines.extend(modes.map(|&mode| Line { name, mode, rounds_ns: Vec::new() }));
+        lines.extend(modes.map(|&mode| Line { name, mode, rounds_ns: Vec::new(), wrong_max: 0 }));
     }
     // The first round warms up.
     for round in 0..=rounds {
@@ -132,10 +137,12 @@ fn measure(
             let contestant = contestants.iter_mut().find(|other| other.name == line.name);
             let contestant = contestant.ok_or("a line without a store")?;
             let stretch = contestant.timed.time(line.mode, &numbers);
-            if stretch.wrong > 0 {
+            let wrong_max = if line.name == "pinion" { 0.0 } else { RIVAL_WRONG_MAX };
+            if stretch.wrong as f64 > reads as f64 * wrong_max {
                 let text = format!("{}: {} of {reads} reads were wrong", line.name, stretch.wrong);
                 return Err(text.into());
             }
+            line.wrong_max = line.wrong_max.max(stretch.wrong);
             if round > 0 {
                 line.rounds_ns.push(stretch.read_ns);
             }
@@ -191,7 +198,12 @@ fn report(items: usize, rounds: usize, reads: usize, lines: &[Line]) {
             }
             _ => String::new(),
         };
-        let text = format!("{:<12} {:<9} {spread}  {ratio}", line.name, line.mode.name());
+        let text = format!(
+            "{:<12} {:<9} {spread} {:>7}  {ratio}",
+            line.name,
+            line.mode.name(),
+            line.wrong_max
+        );
         println!("{}", text.trim_end());
     }
 }

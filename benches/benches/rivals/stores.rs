@@ -141,8 +141,8 @@ impl Segcache {
     /// # Errors
     /// If its memory cannot be had.
     pub(crate) fn new(items: usize) -> std::io::Result<Segcache> {
-        // A table of 2^n has room for 7/8 of that; half full is what the others have at most.
-        let hash_power = (items * 2).next_power_of_two().ilog2().max(7) as u8;
+        // A table of 2^n has room for 7/8 of that, in buckets of which some fill up before others.
+        let hash_power = (items * 3).next_power_of_two().ilog2().max(7) as u8;
         let cache = segcache::Segcache::builder()
             .hash_power(hash_power)
             .heap_size(
