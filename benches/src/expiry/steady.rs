@@ -23,6 +23,8 @@ const TICKS_PER_SECOND: u64 = 1000;
 const TICK_NS: u64 = 1_000_000_000 / TICKS_PER_SECOND;
 /// A client that is later than this gives up: the server cannot keep up with the rate.
 const DELAY_MAX_NS: u64 = 5_000_000_000;
+/// Longest lag that is told apart; anything above counts as this.
+const LAG_MAX_US: u64 = 3_600_000_000;
 /// Bytes of a value.
 const VALUE: [u8; 64] = [b'v'; 64];
 
@@ -106,7 +108,8 @@ fn observe(options: &SteadyOptions, cache: &Cache) -> Result<Observed, HarnessEr
     // Whole seconds for memcached, which knows no others.
     let ttl_ms = (options.keys * 1000 / options.rate).max(1);
     let mut log = Writes::new(ttl_ms * 1_000_000);
-    let mut lag_us = Histogram::new(3).unwrap_or_else(|_| unreachable!("three digits are valid"));
+    let mut lag_us = Histogram::new_with_max(LAG_MAX_US, 3)
+        .unwrap_or_else(|_| unreachable!("range and digits are valid"));
     let mut expired_max = 0;
     let start_ns = cpu::monotonic_ns();
     let end_ns = ttl_ms * 1_000_000 + Duration::from_secs_f64(options.seconds).as_nanos() as u64;

@@ -35,6 +35,8 @@ const LARGE_ONE_IN: u64 = 1000;
 const LARGE_BYTES: usize = 20_000;
 /// Calls that are timed for a point of the curve.
 const CURVE_CALLS: u64 = 200_000;
+/// Longest call that is told apart; anything above counts as this.
+const TIME_MAX_NS: u64 = 60_000_000_000;
 /// Names of the counters of work.
 const WORK_NAMES: [&str; 6] =
     ["tail steps", "items moved", "bytes copied", "lines read", "split items", "resizes"];
@@ -82,7 +84,8 @@ struct Calls {
 
 impl Calls {
     fn new(name: &'static str) -> Calls {
-        let time_ns = Histogram::new(3).unwrap_or_else(|_| unreachable!("three digits are valid"));
+        let time_ns = Histogram::new_with_max(TIME_MAX_NS, 3)
+            .unwrap_or_else(|_| unreachable!("range and digits are valid"));
         Calls { name, time_ns, work_max: [0; WORK_NAMES.len()] }
     }
 
@@ -358,6 +361,14 @@ mod tests {
         assert_eq!(inserts.time_ns.len() + overwrites.time_ns.len(), 20_000);
         assert_eq!(upkeep.time_ns.len(), 20_000);
         assert!(work(&inserts, "tail steps") > 0 && work(&overwrites, "lines read") > 0);
+    }
+
+    #[test]
+    fn long_calls_are_told_apart() {
+        let mut calls = Calls::new("a long one");
+        let mut shard = shard(8 << 20).unwrap();
+        calls.time(&mut shard, |_| std::thread::sleep(std::time::Duration::from_millis(3)));
+        assert!(calls.time_ns.max() >= 3_000_000, "{}", calls.time_ns.max());
     }
 
     #[test]
