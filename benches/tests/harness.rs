@@ -3,35 +3,16 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use common::is_installed;
+use common::{Folder, executable, is_installed};
 use serde_json::Value;
 
 /// Rounds too short to mean anything, and never dropped.
 const TINY: &str = "--rounds 2 --seconds 0.03 --warmup 0.01 --keys 300 \
                     --foreign-max 100 --stolen-max 100 --seed 5 \
                     --server-cpu 0 --client-cpu 0";
-
-/// A folder for one test, removed when dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let folder =
-            std::env::temp_dir().join(format!("pinion-benches-{name}-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        Folder(folder)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn harness(arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
@@ -74,16 +55,13 @@ fn count(value: &Value) -> usize {
 
 /// A stand-in for pinion that takes its port option and is Redis.
 fn pinion_of_redis(folder: &Path) -> PathBuf {
-    let path = folder.join("pinion");
     let script = "#!/bin/sh\n\
                   while [ $# -gt 0 ]; do\n\
                   case $1 in --port) port=$2;; esac\n\
                   shift\n\
                   done\n\
                   exec redis-server --port \"$port\" --save '' --appendonly no\n";
-    fs::write(&path, script).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    path
+    executable(folder, "pinion", script)
 }
 
 #[test]

@@ -91,7 +91,7 @@ fn replies_of_another_length_are_noticed() {
 #[test]
 fn a_shard_that_is_too_small_evicts_and_that_is_noticed() {
     let shard = ShardConfig {
-        limits: Limits { total_bytes: 64 << 10, data_bytes: None },
+        limits: Limits { total_bytes: 128 << 10, data: None },
         ..ShardConfig::default()
     };
     let mut rig = Rig::new(&RigOptions { shard, ..RigOptions::roomy(1, 1) }).unwrap();

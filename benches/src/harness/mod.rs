@@ -38,7 +38,7 @@ pub use options::{CommonOptions, Instances, Mix, Variant};
 pub use saturation::SaturationOptions;
 
 pub(crate) use options::words;
-pub(crate) use report::{Table, number};
+pub(crate) use report::Table;
 
 use crate::client::ClientError;
 

@@ -132,7 +132,9 @@ impl<'a> Prepared<'a> {
         let longest = self.trace.key_sizes.iter().flatten().copied().max();
         match self.charge {
             Charge::Objects => EQUAL_VALUE_BYTES as usize,
-            Charge::Bytes | Charge::DataLimit => longest.unwrap_or(self.unsized_bytes) as usize,
+            Charge::Bytes | Charge::DataLimit => {
+                longest.unwrap_or(self.unsized_bytes).max(1) as usize
+            }
         }
     }
 

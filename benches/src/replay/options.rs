@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::Parser;
 use pinion_engine::Eviction;
-use pinion_loadgen::trace::{self, Trace};
+use pinion_loadgen::trace;
 use pinion_loadgen::trace_name;
 use pinion_net::options::EvictionName;
 use serde_json::{Value, json};
