@@ -78,8 +78,9 @@ pub(crate) fn machine_memory_bytes() -> u64 {
 
 /// Buffers of this size and more are mappings of their own: freeing one gives its memory back.
 const MAPPED_BYTES_MIN: libc::c_int = 256 << 10;
-/// Free memory at the end of the heap that `free` leaves there: giving back is for [`trim_heap`].
-const TOP_BYTES_MAX: libc::c_int = 32 << 20;
+/// Free memory at the end of a heap that `free` leaves there, since [`trim_heap`] does not see to
+/// the ends of the heaps of threads.
+const TOP_BYTES_MAX: libc::c_int = 2 << 20;
 
 /// Tells the allocator which memory to give back at once. Left to itself it raises that size to
 /// that of the largest buffer ever freed, and then keeps what a flood has made it take.
