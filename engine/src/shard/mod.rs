@@ -33,7 +33,7 @@ pub use expire::Expired;
 use residents::Seen;
 
 use crate::bounds::{BYTES_PER_SIDE_ITEM, LINE_BYTES, OVERFLOW_LINES_MAX, PREFETCH_BYTES_MAX};
-use crate::config::{Cost, EngineError, Limits, ShardConfig};
+use crate::config::{EngineError, Limits, ShardConfig};
 use crate::expiry::Expiry;
 use crate::hash::KeyHash;
 use crate::item::{self, HEADER_BYTES_MIN, Header};
@@ -122,10 +122,7 @@ impl Shard {
         let mut table = Table::new(lines_max, overflow_max, config.huge_pages).map_err(reserve)?;
         let mut log = Log::new(segments_max, plan.segment_bytes, config.cost, config.huge_pages)
             .map_err(reserve)?;
-        let items_max = match (config.cost, config.limits.data) {
-            (Cost::Items, Some(items)) => items,
-            _ => (plan.reserve_bytes / ITEM_BYTES_MIN) as u64,
-        };
+        let items_max = (plan.reserve_bytes / ITEM_BYTES_MIN) as u64;
         let side_max = (config.limits.total_bytes / BYTES_PER_SIDE_ITEM) as u64;
         let policy = Policy::new(config.eviction, config.hash_seed, items_max, side_max);
         let policy = policy.map_err(reserve)?;
