@@ -294,6 +294,8 @@ fn forty_torn_writes_stay_within_the_memory_limit() {
             assert!(info_number(&text, "used_memory") <= limit, "{text}");
             assert!(info_number(&text, "arriving_bytes") <= limit / 4, "{text}");
         }
+        // They arrive in pages, and not in buffers.
+        assert!(info(&mut watcher, "arriving_bytes") >= 7_000_000);
         // Nothing that was there had to go: there was room for what may arrive.
         assert_eq!(info(&mut watcher, "evicted_keys"), 0);
         assert_eq!(watcher.call(&["EXISTS", "small:0", "large:0"]), Reply::Integer(1));

@@ -196,8 +196,8 @@ impl<T: Transport> Core<T> {
         if let Some(errand) = self.shard.errand() {
             self.inbox.ask(Request::Errand(errand));
         }
-        let waits = self.runnable.is_empty() && self.deferred.is_empty();
-        let more = behind || maintained || !waits || self.budget.has_unexamined();
+        let no_one_waits = self.runnable.is_empty() && self.deferred.is_empty();
+        let more = behind || maintained || !no_one_waits || self.budget.has_unexamined();
         Ok(Turn { worked, more, ended: self.has_ended() })
     }
 
