@@ -234,7 +234,7 @@ mod tests {
         let ticket = replies.defer();
         replies.writer().extend_from_slice(b"<e><f>");
         replies.refer(&mut vec![(3, third)]);
-        assert_eq!(replies.held_bytes(), 300_000 + 5 * 3);
+        assert_eq!(replies.held_bytes(), 300_000 + 5 * 3 + DEFERRED_REPLY_BYTES);
         shard.delete(hash, b"k", None, 0);
         let mut sent = Vec::new();
         while replies.may_fill() {
