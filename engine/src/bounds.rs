@@ -79,6 +79,20 @@ pub(crate) const PAGES_PER_SEGMENT_MAX: usize = SEGMENT_BYTES_MAX / PAGE_BYTES_M
 /// Bytes of a page's number in the item that owns it.
 pub(crate) const PAGE_ID_BYTES: usize = 4;
 
+/// Values being read at a time may take one part in this many of the total limit.
+pub(crate) const PINNED_SHARE: usize = 4;
+/// Values that are still arriving may take one part in this many of the total limit.
+pub(crate) const ARRIVING_SHARE: usize = 4;
+/// Bytes that one call takes of an arriving value.
+pub(crate) const APPEND_BYTES_MAX: usize = 32 << 10;
+/// Tail items that one such call examines, whatever it needs; the rest is left to the next call.
+pub(crate) const APPEND_STEPS_MAX: u64 = 1024;
+/// Such calls in a row that take nothing before the value is refused.
+pub(crate) const APPEND_TRIES_MAX: u32 = 256;
+/// Lists of held pages that are kept for reuse, and the page numbers that each may have room for.
+pub(crate) const HELD_LISTS_KEPT_MAX: usize = 32;
+pub(crate) const HELD_IDS_KEPT_MAX: usize = 1024;
+
 /// Tail items that one write examines for free, before those that its own bytes pay for.
 pub(crate) const TAIL_ITEMS_BASE: usize = 32;
 /// Bytes of a write that pay for one more tail item.
@@ -257,3 +271,11 @@ const _: () = assert!(
 const _: () = assert!(EXPIRY_GROUPS <= 1 << 13 && DEADLINE_BITS + 1 + 13 <= 64, "a heap node");
 const _: () = assert!(EXPIRY_BUCKET_BITS + 8 <= 32, "an entry is 32 bits");
 const _: () = assert!((EXPIRY_CHUNK_ENTRIES + 2) * 4 == 4 * LINE_BYTES);
+const _: () = assert!(PINNED_SHARE <= ITEM_SHARE, "the largest item can be read");
+const _: () = assert!(ARRIVING_SHARE <= ITEM_SHARE, "the largest item can arrive");
+const _: () = assert!(APPEND_BYTES_MAX >= PAGE_BYTES_MAX);
+const _: () = assert!(
+    APPEND_STEPS_MAX as usize
+        > TAIL_ITEMS_BASE + (APPEND_BYTES_MAX + PAGE_BYTES_MAX) / BYTES_PER_TAIL_ITEM,
+    "a call that lacks room comes to evict what was used"
+);

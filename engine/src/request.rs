@@ -92,6 +92,8 @@ pub enum SetError {
     TooLarge,
     /// There is no room, and the eviction policy does not make any.
     NoSpace,
+    /// A large value was to be finished before all its bytes had come.
+    Incomplete,
 }
 
 impl Condition {
@@ -120,6 +122,7 @@ impl fmt::Display for SetError {
             }
             SetError::TooLarge => write!(f, "the item is too large for this shard"),
             SetError::NoSpace => write!(f, "no space left, and nothing may be evicted"),
+            SetError::Incomplete => write!(f, "the value has not come whole"),
         }
     }
 }

@@ -11,8 +11,12 @@ pub struct ShardStats {
     pub dead_bytes: u64,
     /// Bytes of segments in use, for items and for pages.
     pub log_bytes: u64,
-    /// Bytes of pages in use.
+    /// Bytes of pages in use, those of arriving and pinned values among them.
     pub page_bytes: u64,
+    /// Bytes of pages that values which are still arriving have taken.
+    pub arriving_bytes: u64,
+    /// Bytes of pages that readers hold, whether their item is still there or not.
+    pub pinned_bytes: u64,
     /// Bytes of table lines in use.
     pub table_bytes: u64,
     /// Bytes of table lines that are in memory because they are or were in use; they count against

@@ -133,11 +133,12 @@ fn requests_that_nobody_has_room_for_are_refused_with_an_error() {
     fill(&server, "small", 100_000, 1_000);
     let mut client = server.client();
     let (mut held, mut refused) = (Vec::new(), 0);
+    // Requests that are collected whole before they run.
     for number in 0..30 {
         let (address, head, words): (_, &[u8], &[u8]) = if number % 2 == 0 {
-            (server.resp, b"*3\r\n$3\r\nSET\r\n$5\r\nlarge\r\n$2900000\r\n", b"-OOM ")
+            (server.resp, b"*3\r\n$4\r\nMSET\r\n$5\r\nlarge\r\n$2900000\r\n", b"-OOM ")
         } else {
-            (server.memcached, b"set large 0 0 2900000\r\n", b"SERVER_ERROR out of memory")
+            (server.memcached, b"append large 0 0 2900000\r\n", b"SERVER_ERROR out of memory")
         };
         let mut stream = TcpStream::connect(address).expect("connect");
         stream.set_read_timeout(Some(Duration::from_millis(100))).expect("timeout");
@@ -170,7 +171,7 @@ fn requests_that_nobody_has_room_for_are_refused_with_an_error() {
     await_info(&mut client, "drained", |text| info_number(text, "memory_buffers") < MIB);
     // With room, the same request is fine.
     let value = vec![b't'; 2_900_000];
-    assert_eq!(client.call_bytes(&[b"SET", b"large", &value]), ok());
+    assert_eq!(client.call_bytes(&[b"MSET", b"large", &value]), ok());
     assert!(client.call(&["GET", "large"]) == Reply::bulk(&value));
 }
 
@@ -178,14 +179,15 @@ fn requests_that_nobody_has_room_for_are_refused_with_an_error() {
 fn a_reply_larger_than_all_buffers_is_refused_and_the_connection_goes_on() {
     let server = Server::start(&["--memory", "128MiB"]);
     let (mut client, mut text) = (server.client(), server.memcached());
-    let value = vec![b'v'; 1 << 20];
+    // Values that are copied into the reply; longer ones are sent from where they lie.
+    let value = vec![b'v'; 32 << 10];
     assert_eq!(client.call_bytes(&[b"SET", b"a", &value]), ok());
-    let keys: Vec<&str> = std::iter::once("MGET").chain(std::iter::repeat_n("a", 40)).collect();
-    let Reply::Error(error) = client.call(&keys) else { panic!("40 MiB do not fit") };
+    let keys: Vec<&str> = std::iter::once("MGET").chain(std::iter::repeat_n("a", 1_000)).collect();
+    let Reply::Error(error) = client.call(&keys) else { panic!("32 MiB do not fit") };
     assert!(error.starts_with("OOM "), "{error}");
-    let Reply::Array(values) = client.call(&keys[..4]) else { panic!("3 MiB do") };
+    let Reply::Array(values) = client.call(&keys[..4]) else { panic!("96 KiB do") };
     assert!(values.len() == 3 && values.iter().all(|reply| *reply == Reply::bulk(&value)));
-    text.send(format!("get{}\r\n", " a".repeat(40)));
+    text.send(format!("get{}\r\n", " a".repeat(1_000)));
     assert_eq!(text.line(), "SERVER_ERROR out of memory writing get response");
     assert_eq!(text.ask("get b\r\n"), "END\r\n");
     assert_eq!(client.call(&["PING"]), Reply::Simple("PONG".into()));

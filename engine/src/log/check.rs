@@ -11,11 +11,13 @@ struct Totals {
     live_bytes: u64,
     dead_bytes: u64,
     segments: usize,
+    /// Items whose values are pinned.
+    pins: usize,
 }
 
 impl Log {
-    /// Walks all items ahead of the cursor and all segments, and checks G1 to G5, P1, P2 and U1. `f`
-    /// is called with each item and says whether it counts as live.
+    /// Walks all items ahead of the cursor and all segments, and checks G1 to G5, P1, P2, U1 and V1
+    /// to V4. `f` is called with each item and says whether it counts as live.
     ///
     /// # Errors
     ///
@@ -44,6 +46,7 @@ impl Log {
         {
             return Err(format!("the hand is at segment {}: {hand:?} (H1)", self.hand));
         }
+        self.check_held(totals.pins, |page| self.claim_page(page, &mut pages))?;
         self.check_pages(&pages, totals.segments)
     }
 
@@ -112,6 +115,7 @@ impl Log {
             }
             if !header.dead {
                 self.claim_pages(offset, &header, pages)?;
+                totals.pins += usize::from(self.check_pin(offset, &header)?);
             }
             offset += item_bytes as u64;
         }
@@ -125,14 +129,19 @@ impl Log {
     fn claim_pages(&self, offset: u64, header: &Header, pages: &mut [u16]) -> Result<(), String> {
         let ids_offset = self.page_ids_offset(offset, header);
         for index in 0..header.pages(self.page_bytes()) {
-            let page = self.page_id(ids_offset, index) as usize;
-            let bit = 1 << (page % self.pages_per_segment());
-            let owned = &mut pages[page / self.pages_per_segment()];
-            if *owned & bit != 0 {
-                return Err(format!("page {page} has two owners (G5)"));
-            }
-            *owned |= bit;
+            self.claim_page(self.page_id(ids_offset, index), pages)?;
         }
+        Ok(())
+    }
+
+    fn claim_page(&self, page: u32, pages: &mut [u16]) -> Result<(), String> {
+        let place = page as usize;
+        let bit = 1 << (place % self.pages_per_segment());
+        let owned = &mut pages[place / self.pages_per_segment()];
+        if *owned & bit != 0 {
+            return Err(format!("page {page} has two owners (G5)"));
+        }
+        *owned |= bit;
         Ok(())
     }
 

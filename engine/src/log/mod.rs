@@ -23,13 +23,14 @@
 //!   use, as it needs the item alone; the first serves versions that clients set.
 //! - G4. A segment without a live item is free, unless it is a queue's head or tail, the hand's,
 //!   or flushed.
-//! - G5. A used page belongs to exactly one item whose dead bit is not set.
+//! - G5. A used page belongs to exactly one item whose dead bit is not set, or is held (`held`).
 //!
 //! Cost: append, pass and free are O(1); a paged value costs O(1) a page besides its copying.
 
 mod chain;
 mod check;
 mod hand;
+mod held;
 mod pages;
 mod segment;
 mod supply;
@@ -39,6 +40,7 @@ use std::io;
 use chain::Chain;
 pub(crate) use chain::Tail;
 pub(crate) use hand::Cleaning;
+use held::Held;
 pub(crate) use segment::NO_SEGMENT;
 use segment::Segment;
 use supply::Supply;
@@ -93,6 +95,8 @@ pub(crate) struct Log {
     page_lists: [u32; PAGES_PER_SEGMENT_MAX],
     pages_free: usize,
     pages_used: usize,
+    /// Pages of arriving and of pinned values.
+    held: Held,
 }
 
 impl Log {
@@ -131,6 +135,7 @@ impl Log {
             page_lists: [NO_SEGMENT; PAGES_PER_SEGMENT_MAX],
             pages_free: 0,
             pages_used: 0,
+            held: Held::default(),
         })
     }
 

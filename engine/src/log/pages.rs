@@ -27,6 +27,11 @@ impl Log {
         1 << (self.segment_shift - self.page_shift)
     }
 
+    /// Free pages of the page segments.
+    pub(crate) fn pages_free(&self) -> usize {
+        self.pages_free
+    }
+
     /// Segments to open so that `pages` pages are free.
     #[inline]
     pub(crate) fn page_segments_missing(&self, pages: usize) -> usize {
@@ -78,8 +83,11 @@ impl Log {
         u32::from_le_bytes(id)
     }
 
-    /// Frees the pages of the item at `offset`.
+    /// Frees the pages of the item at `offset`, unless readers hold them.
     pub(crate) fn free_pages_of(&mut self, offset: u64, header: &Header) {
+        if self.disown(offset, header) {
+            return;
+        }
         let ids_offset = self.page_ids_offset(offset, header);
         for index in 0..header.pages(self.page_bytes()) {
             self.free_page(self.page_id(ids_offset, index));
@@ -92,8 +100,11 @@ impl Log {
     }
 
     /// Copies pages of the item at `offset` from sparse segments to fuller ones, at most `bytes`
-    /// bytes. Returns the bytes copied.
+    /// bytes; none while readers hold them. Returns the bytes copied.
     pub(crate) fn gather_pages(&mut self, offset: u64, header: &Header, bytes: usize) -> usize {
+        if self.pin_of(offset, header).is_some() {
+            return 0;
+        }
         let ids_offset = self.page_ids_offset(offset, header);
         let pages = header.pages(self.page_bytes()).min(bytes >> self.page_shift);
         let mut copied_bytes = 0;
@@ -122,7 +133,7 @@ impl Log {
     }
 
     /// Takes a page of the fullest segment that has a free one. There is one (`open_pages`).
-    fn take_page(&mut self) -> u32 {
+    pub(super) fn take_page(&mut self) -> u32 {
         let list = self.fullest_list().expect("pages were opened before they are taken (P2)");
         let index = self.page_lists[list];
         self.unlink_pages(index);
@@ -135,7 +146,7 @@ impl Log {
         (index << (self.segment_shift - self.page_shift)) | page
     }
 
-    fn free_page(&mut self, page: u32) {
+    pub(super) fn free_page(&mut self, page: u32) {
         let index = self.page_segment(page);
         self.unlink_pages(index);
         let bit = page & (self.pages_per_segment() as u32 - 1);
@@ -157,7 +168,7 @@ impl Log {
         page >> (self.segment_shift - self.page_shift)
     }
 
-    fn set_page_id(&mut self, ids_offset: u64, index: usize, page: u32) {
+    pub(super) fn set_page_id(&mut self, ids_offset: u64, index: usize, page: u32) {
         let at = ids_offset as usize + index * PAGE_ID_BYTES;
         self.bytes[at..at + PAGE_ID_BYTES].copy_from_slice(&page.to_le_bytes());
     }

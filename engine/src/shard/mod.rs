@@ -19,6 +19,7 @@
 mod ahead;
 mod errands;
 mod expire;
+mod large;
 mod read;
 mod residents;
 mod room;
@@ -30,6 +31,7 @@ use std::io;
 
 use ahead::Ahead;
 pub use expire::Expired;
+pub use large::{LargeWrite, PinLimit, PinnedValue};
 use residents::Seen;
 
 use crate::bounds::{BYTES_PER_SIDE_ITEM, LINE_BYTES, OVERFLOW_LINES_MAX, PREFETCH_BYTES_MAX};
@@ -213,6 +215,8 @@ impl Shard {
             dead_bytes: self.log.dead_bytes(),
             log_bytes: (self.log.segments_in_use() * self.log.segment_bytes()) as u64,
             page_bytes: self.log.page_bytes_used(),
+            arriving_bytes: (self.log.arriving_pages() * self.log.page_bytes()) as u64,
+            pinned_bytes: (self.log.pinned_pages() * self.log.page_bytes()) as u64,
             table_bytes: (self.table.lines() * LINE_BYTES) as u64,
             table_resident_bytes: (self.table.lines_resident() * LINE_BYTES) as u64,
             warm_bytes: (self.log.warm_segments() * self.log.segment_bytes()) as u64,

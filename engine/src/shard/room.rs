@@ -68,23 +68,32 @@ impl Shard {
     ///
     /// `NoSpace` when the limits cannot take `need`, and nothing more may be evicted.
     pub(super) fn make_room(&mut self, need: &Need) -> Result<(), SetError> {
+        self.go_for_room(need, u64::MAX);
+        if self.fits(need) {
+            return Ok(());
+        }
+        self.counters.no_space += 1;
+        Err(SetError::NoSpace)
+    }
+
+    /// Goes towards room for `need` until enough has been done, or `steps_max` steps have. `false`
+    /// when nothing was left to do for a step.
+    pub(super) fn go_for_room(&mut self, need: &Need, steps_max: u64) -> bool {
         let steps_before = self.work.tail_steps;
         self.seen = [None; QUEUES];
-        while let Some(pace) = self.next_pace(need) {
-            if !self.room_step(need, pace) {
-                break;
-            }
+        let mut goes_on = true;
+        while goes_on
+            && self.work.tail_steps - steps_before < steps_max
+            && let Some(pace) = self.next_pace(need)
+        {
+            goes_on = self.room_step(need, pace);
         }
         let is_full = self.work.tail_steps > steps_before;
         self.balance(need, is_full);
         if is_full {
             self.look_ahead();
         }
-        if self.fits(need) {
-            return Ok(());
-        }
-        self.counters.no_space += 1;
-        Err(SetError::NoSpace)
+        goes_on
     }
 
     /// How to go on for a write of `need`; `None` when enough has been done.

@@ -16,9 +16,27 @@ use crate::shard::room::Need;
 struct NewItem<'a> {
     hash: KeyHash,
     key: &'a [u8],
-    value: &'a [u8],
+    value: NewValue<'a>,
     header: Header,
     deadline_ms: Option<u64>,
+}
+
+/// The value of an item on its way in.
+#[derive(Clone, Copy)]
+pub(super) enum NewValue<'a> {
+    /// To be copied.
+    Bytes(&'a [u8]),
+    /// In pages already, under this slot of arriving values.
+    Arrived { slot: u32, bytes: usize },
+}
+
+impl NewValue<'_> {
+    fn len(self) -> usize {
+        match self {
+            NewValue::Bytes(value) => value.len(),
+            NewValue::Arrived { bytes, .. } => bytes,
+        }
+    }
 }
 
 impl Shard {
@@ -38,7 +56,19 @@ impl Shard {
         now_ms: u64,
     ) -> Result<Stored, SetError> {
         self.begin(now_ms);
-        self.check_lengths(key, value)?;
+        self.store(hash, key, NewValue::Bytes(value), options)
+    }
+
+    /// Stores a value, as [`Shard::set`] says. One that has arrived and is not stored stays in its
+    /// slot.
+    pub(super) fn store(
+        &mut self,
+        hash: KeyHash,
+        key: &[u8],
+        value: NewValue<'_>,
+        options: &SetOptions,
+    ) -> Result<Stored, SetError> {
+        self.check_lengths(key, value.len())?;
         let old = self.find_live(hash, key);
         let old_version = old.map(|old| old.header.version.number());
         if let Some(refusal) = options.condition.refusal(old_version) {
@@ -64,7 +94,8 @@ impl Shard {
         }
         let header = Header {
             dead: false,
-            paged: value.len() > self.inline_bytes_max(),
+            paged: matches!(value, NewValue::Arrived { .. })
+                || value.len() > self.inline_bytes_max(),
             key_bytes: key.len(),
             value_bytes: value.len(),
             version,
@@ -171,15 +202,15 @@ impl Shard {
     }
 
     /// The longest value that lies in the log beside its key.
-    fn inline_bytes_max(&self) -> usize {
+    pub(super) fn inline_bytes_max(&self) -> usize {
         INLINE_VALUE_BYTES_MAX.min(self.log.segment_bytes() / 4)
     }
 
-    fn check_lengths(&self, key: &[u8], value: &[u8]) -> Result<(), SetError> {
+    fn check_lengths(&self, key: &[u8], value_bytes: usize) -> Result<(), SetError> {
         if key.len() > self.key_bytes_max {
             return Err(SetError::KeyTooLong { bytes_max: self.key_bytes_max });
         }
-        if value.len() > self.value_bytes_max {
+        if value_bytes > self.value_bytes_max {
             return Err(SetError::ValueTooLong { bytes_max: self.value_bytes_max });
         }
         Ok(())
@@ -187,6 +218,7 @@ impl Shard {
 
     /// Stores `new` over `old` in place, if its size allows. Returns whether it did.
     fn overwrite(&mut self, new: &NewItem<'_>, old: &Found) -> bool {
+        let NewValue::Bytes(value) = new.value else { return false };
         let page_bytes = self.log.page_bytes();
         let base_ms = self.log.base_ms(old.offset);
         let deadline = old.header.deadline.same_form(new.deadline_ms, base_ms);
@@ -197,6 +229,7 @@ impl Shard {
         if header.paged != old.header.paged
             || header.pages(page_bytes) != old.header.pages(page_bytes)
             || item_bytes != old.header.item_bytes(page_bytes)
+            || self.log.pin_of(old.offset, &old.header).is_some()
         {
             return false;
         }
@@ -208,10 +241,10 @@ impl Shard {
         if header.paged {
             // Key and page numbers are where they were: equal sizes leave equal headers.
             let ids_offset = self.log.page_ids_offset(old.offset, &header);
-            self.log.overwrite_pages(ids_offset, new.value);
+            self.log.overwrite_pages(ids_offset, value);
         } else {
             item[key_at..value_at].copy_from_slice(new.key);
-            item[value_at..].copy_from_slice(new.value);
+            item[value_at..].copy_from_slice(value);
         }
         self.mark_used(new.hash, old);
         self.finish_filing(new.hash, &filing);
@@ -222,8 +255,10 @@ impl Shard {
     /// Appends `new` at the head, and lets its slot replace that of `old`.
     fn place(&mut self, new: &NewItem<'_>, old: Option<Found>) -> Result<(), SetError> {
         let queue = old.map_or(Queue::Window, |old| self.log.queue_of(old.offset));
-        let need = self.need_of(new, queue)?;
-        if let Some(old) = old.filter(|old| old.header.paged && self.policy.is_some()) {
+        let has_arrived = matches!(new.value, NewValue::Arrived { .. });
+        let need = self.need_of(&new.header, new.deadline_ms.is_some(), has_arrived, queue)?;
+        let replaces_pages = need.pages > 0 && self.policy.is_some();
+        if let Some(old) = old.filter(|old| old.header.paged && replaces_pages) {
             // Its pages are room for the new value; otherwise they would push others out.
             self.drop_item(new.hash, &old, State::Live);
         }
@@ -249,10 +284,14 @@ impl Shard {
         let key_at = header.encode(item);
         let value_at = key_at + new.key.len();
         item[key_at..value_at].copy_from_slice(new.key);
-        if header.paged {
-            self.log.write_pages(self.log.page_ids_offset(offset, &header), new.value);
-        } else {
-            item[value_at..].copy_from_slice(new.value);
+        match new.value {
+            NewValue::Bytes(value) if header.paged => {
+                self.log.write_pages(self.log.page_ids_offset(offset, &header), value);
+            }
+            NewValue::Bytes(value) => item[value_at..].copy_from_slice(value),
+            NewValue::Arrived { slot, .. } => {
+                self.log.adopt_arriving(slot, self.log.page_ids_offset(offset, &header));
+            }
         }
         match old {
             Some(old) => {
@@ -266,23 +305,48 @@ impl Shard {
         Ok(())
     }
 
-    /// What `new` takes at most in `queue`, or that it is too large for this shard.
-    fn need_of(&self, new: &NewItem<'_>, queue: Queue) -> Result<Need, SetError> {
+    /// What a new item takes at most in `queue`, or that it is too large for this shard. The pages
+    /// of a value that has arrived are there already.
+    fn need_of(
+        &self,
+        header: &Header,
+        has_deadline: bool,
+        has_arrived: bool,
+        queue: Queue,
+    ) -> Result<Need, SetError> {
         let page_bytes = self.log.page_bytes();
-        let deadline = match new.deadline_ms {
-            None => StoredDeadline::None,
-            Some(_) => StoredDeadline::Absolute(DEADLINE_MS_MAX),
+        let deadline = match has_deadline {
+            false => StoredDeadline::None,
+            true => StoredDeadline::Absolute(DEADLINE_MS_MAX),
         };
-        let widest = Header { deadline, ..new.header };
+        let widest = Header { deadline, ..*header };
         let pages = widest.pages(page_bytes);
         let cost = self.log.cost_of(&widest);
-        let need = Need { queue, log_bytes: widest.item_bytes(page_bytes), pages, cost };
-        let bytes = need.log_bytes + pages * page_bytes;
+        let bytes = widest.item_bytes(page_bytes) + pages * page_bytes;
+        let missing = if has_arrived { 0 } else { pages };
+        let log_bytes = widest.item_bytes(page_bytes);
+        let need = Need { queue, log_bytes, pages: missing, cost };
         let bytes_max = self.limits.total_bytes / ITEM_SHARE;
         let too_large = need.log_bytes > self.log.segment_bytes()
             || bytes > bytes_max
             || self.limits.data.is_some_and(|data_max| cost > data_max);
         if too_large { Err(SetError::TooLarge) } else { Ok(need) }
+    }
+
+    /// Whether an item with a large value of `value_bytes` could be stored, whatever its options.
+    pub(super) fn check_large(&self, key: &[u8], value_bytes: usize) -> Result<(), SetError> {
+        self.check_lengths(key, value_bytes)?;
+        let header = Header {
+            dead: false,
+            paged: true,
+            key_bytes: key.len(),
+            value_bytes,
+            version: Version::Wide(0),
+            flags: 1,
+            deadline: StoredDeadline::None,
+            plane: false,
+        };
+        self.need_of(&header, true, true, Queue::Window).map(|_| ())
     }
 
     /// Gives a new item its slot. A full chain without a free overflow line evicts another item

@@ -2,7 +2,8 @@
 #![expect(dead_code, reason = "each test file uses a part of it")]
 
 use pinion_engine::{
-    Deadline, Eviction, Limits, SetError, SetOptions, Shard, ShardConfig, Stored, Value,
+    Deadline, Eviction, Limits, PinnedValue, SetError, SetOptions, Shard, ShardConfig, Stored,
+    Value,
 };
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
@@ -99,4 +100,16 @@ pub(crate) fn get(shard: &mut Shard, key: &[u8], now_ms: u64) -> Option<Vec<u8>>
 
 pub(crate) fn is_equal(value: Value<'_>, expected: &[u8]) -> bool {
     value == *expected
+}
+
+/// A pinned value, read chunk by chunk.
+pub(crate) fn read_pinned(shard: &Shard, pinned: &PinnedValue) -> Vec<u8> {
+    let mut value = Vec::new();
+    while value.len() < pinned.len() {
+        let chunk = shard.pinned_chunk(pinned, value.len());
+        assert!(!chunk.is_empty());
+        value.extend_from_slice(chunk);
+    }
+    assert!(shard.pinned_chunk(pinned, value.len()).is_empty());
+    value
 }

@@ -1,8 +1,8 @@
 //! What a command works with.
 
-use pinion_engine::{KeyHash, SetError, Shard, Value};
+use pinion_engine::{KeyHash, PinnedValue, SetError, Shard, Value};
 
-use crate::connection::Session;
+use crate::connection::{LargeValue, Session};
 use crate::core::limits::SPARE_BYTES_MIN;
 use crate::core::{Counters, InfoRequest};
 use crate::memory::Memory;
@@ -92,6 +92,11 @@ pub struct Context<'a> {
     pub reply_may_wait: bool,
     /// The hash of the command's first key, computed when it was parsed.
     pub first_hash: KeyHash,
+    /// The command's value, if it was so large that it arrived in pieces; the one among the
+    /// arguments is empty then.
+    pub large: Option<LargeValue>,
+    /// Values that the reply refers to, each with the length of `out` that its bytes follow.
+    pub pins: &'a mut Vec<(usize, PinnedValue)>,
 }
 
 impl Context<'_> {
@@ -157,7 +162,7 @@ impl Context<'_> {
         start: usize,
         refuse: impl FnOnce(&mut Context<'_>),
     ) -> Flow {
-        self.out.truncate(start);
+        self.take_back(start);
         self.out.shrink_to(start + SPARE_BYTES_MIN);
         if self.reply_may_wait {
             return Flow::Wait;

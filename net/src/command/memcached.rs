@@ -6,6 +6,7 @@ use pinion_engine::{Condition, Deadline, Deleted, Refusal, SetError, SetOptions,
 use super::context::{Context, Flow};
 use super::counter::{memcached_number, store_keeping};
 use super::expiry;
+use super::large::REFER_BYTES_MIN;
 use crate::core::InfoRequest;
 use crate::protocol::memcached::{
     Keys, Limits, Parse, Progress, Request, Store, StoreVerb, Tokens, VALUE_TOO_LARGE, Writer,
@@ -83,6 +84,10 @@ fn server_error(context: &mut Context<'_>, text: &str) {
 /// Keys of a retrieval whose memory is fetched ahead together.
 const KEYS_AHEAD: usize = 16;
 
+fn refuse_reply(context: &mut Context<'_>) {
+    server_error(context, "SERVER_ERROR out of memory writing get response");
+}
+
 fn retrieve(
     context: &mut Context<'_>,
     keys: Keys<'_>,
@@ -110,22 +115,27 @@ fn retrieve(
                 context.counters.misses += 1;
                 continue;
             };
-            if context.out.len() - start + entry.value.len() > context.room_bytes {
-                return context.without_room(start, |context| {
-                    server_error(context, "SERVER_ERROR out of memory writing get response");
-                });
-            }
-            context.counters.hits += 1;
+            let value_bytes = entry.value.len();
+            let has_room = context.out.len() - start + value_bytes <= context.room_bytes;
             let version = with_version.then_some(entry.version);
             let mut writer = Writer::new(context.out);
-            match entry.value.as_slice() {
-                Some(bytes) => writer.value(key, entry.flags, bytes, version),
-                None => {
-                    writer.value_header(key, entry.flags, entry.value.len(), version);
-                    entry.value.chunks().for_each(|chunk| context.out.extend_from_slice(chunk));
-                    context.out.extend_from_slice(b"\r\n");
+            if let Some(bytes) = entry.value.as_slice() {
+                if !has_room {
+                    return context.without_room(start, refuse_reply);
                 }
+                writer.value(key, entry.flags, bytes, version);
+            } else {
+                writer.value_header(key, entry.flags, value_bytes, version);
+                if has_room && context.out.len() + value_bytes <= REFER_BYTES_MIN {
+                    entry.value.chunks().for_each(|chunk| context.out.extend_from_slice(chunk));
+                } else if context.refer_to(hash, key).is_err() {
+                    context.take_back(start);
+                    refuse_reply(context);
+                    return Flow::Continue;
+                }
+                context.out.extend_from_slice(b"\r\n");
             }
+            context.counters.hits += 1;
             // The value is answered even if the new deadline has passed.
             if let Some(exptime) = touch {
                 change_deadline(context, hash, key, exptime);
@@ -156,7 +166,7 @@ fn store(context: &mut Context<'_>, store: &Store<'_>) {
     };
     let options =
         SetOptions { condition, flags: Some(store.flags), deadline, ..SetOptions::default() };
-    let outcome = context.shard.set(hash, key, store.data, &options, now_ms);
+    let outcome = context.store(hash, key, store.data, &options);
     if matches!(store.verb, StoreVerb::Cas { .. })
         && outcome == Ok(Stored::ConditionFailed(Refusal::Absent))
     {

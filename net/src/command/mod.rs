@@ -5,6 +5,7 @@
 //! - `string`, `counter`, `key`: commands on items
 //! - `server`, `connection`: commands on the server and on the connection itself
 //! - `memcached`: the same meanings under memcached's names
+//! - `large`: large values that arrive in pieces, and replies that refer to them
 //! - `expiry`: times of both protocols to deadlines and back
 
 mod connection;
@@ -13,6 +14,7 @@ mod counter;
 mod expiry;
 mod glob;
 mod key;
+pub mod large;
 pub mod memcached;
 mod server;
 mod string;

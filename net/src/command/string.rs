@@ -1,9 +1,10 @@
 //! GET, SET and their relatives.
 
-use pinion_engine::{Condition, Deadline, SetOptions, Stored};
+use pinion_engine::{Condition, Deadline, KeyHash, SetOptions, Stored};
 
 use super::context::{Arguments, Context, Flow, write_value};
 use super::expiry::{self, Unit};
+use super::large::REFER_BYTES_MIN;
 use crate::protocol::number;
 
 fn refuse_reply(context: &mut Context<'_>) {
@@ -14,22 +15,32 @@ fn refuse_reply(context: &mut Context<'_>) {
 const KEYS_AHEAD: usize = 16;
 
 pub(super) fn get(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
-    let entry = context.shard.get(context.first_hash, args.at(1), context.now_ms);
-    match entry {
-        Some(entry) if entry.value.len() > context.room_bytes => {
-            let start = context.out.len();
-            return context.without_room(start, refuse_reply);
-        }
-        Some(entry) => {
-            context.counters.hits += 1;
-            write_value(context.out, &entry.value);
-        }
-        None => {
-            context.counters.misses += 1;
-            context.reply().null();
-        }
+    let start = context.out.len();
+    read(context, context.first_hash, args.at(1), start).err().unwrap_or(Flow::Continue)
+}
+
+/// Answers with the value of a key, or that there is none, within a reply that began at `start` of
+/// the output. For want of memory the whole reply waits or is refused: then how to go on.
+#[inline]
+fn read(context: &mut Context<'_>, hash: KeyHash, key: &[u8], start: usize) -> Result<(), Flow> {
+    let Some(entry) = context.shard.get(hash, key, context.now_ms) else {
+        context.counters.misses += 1;
+        context.reply().null();
+        return Ok(());
+    };
+    let value = entry.value;
+    let value_bytes = value.len();
+    let has_room = context.out.len() - start + value_bytes <= context.room_bytes;
+    let is_inline = value.as_slice().is_some();
+    if has_room && (is_inline || context.out.len() + value_bytes <= REFER_BYTES_MIN) {
+        write_value(context.out, &value);
+    } else if is_inline {
+        return Err(context.without_room(start, refuse_reply));
+    } else {
+        context.bulk_by_reference(hash, key, value_bytes);
     }
-    Flow::Continue
+    context.counters.hits += 1;
+    Ok(())
 }
 
 pub(super) fn mget(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
@@ -48,20 +59,9 @@ pub(super) fn mget(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
             context.shard.prefetch_item(hash);
         }
         for index in first..last {
-            let entry = context.shard.get(hashes[index - first], args.at(index), context.now_ms);
-            match entry {
-                Some(entry) => {
-                    let taken = context.out.len() - start + entry.value.len();
-                    if taken > context.room_bytes {
-                        return context.without_room(start, refuse_reply);
-                    }
-                    context.counters.hits += 1;
-                    write_value(context.out, &entry.value);
-                }
-                None => {
-                    context.counters.misses += 1;
-                    context.reply().null();
-                }
+            let (hash, key) = (hashes[index - first], args.at(index));
+            if let Err(flow) = read(context, hash, key, start) {
+                return flow;
             }
         }
         first = last;
@@ -123,8 +123,8 @@ pub(super) fn set(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
 
 pub(super) fn setnx(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     let options = SetOptions { condition: Condition::IfAbsent, ..PLAIN };
-    let (hash, now_ms) = (context.first_hash, context.now_ms);
-    match context.shard.set(hash, args.at(1), args.at(2), &options, now_ms) {
+    let hash = context.first_hash;
+    match context.store(hash, args.at(1), args.at(2), &options) {
         Ok(outcome) => {
             let stored = matches!(outcome, Stored::Stored { .. });
             context.reply().integer(i64::from(stored));
@@ -159,25 +159,37 @@ fn set_expiring(
 }
 
 fn store(context: &mut Context<'_>, key: &[u8], value: &[u8], wanted: SetArguments) {
-    let (hash, now_ms) = (context.first_hash, context.now_ms);
+    let hash = context.first_hash;
     let options = SetOptions { condition: wanted.condition, deadline: wanted.deadline, ..PLAIN };
     // With GET, the old value is the reply whatever happens, unless storing fails.
     let reply_starts = context.out.len();
-    if wanted.get {
-        match context.shard.get(hash, key, now_ms) {
-            Some(entry) => write_value(context.out, &entry.value),
-            None => context.reply().null(),
-        }
+    if wanted.get && !write_old(context, hash, key) {
+        return;
     }
-    match context.shard.set(hash, key, value, &options, now_ms) {
+    match context.store(hash, key, value, &options) {
         Ok(_) if wanted.get => {}
         Ok(Stored::Stored { .. }) => context.reply().ok(),
         Ok(Stored::ConditionFailed(_)) => context.reply().null(),
         Err(error) => {
-            context.out.truncate(reply_starts);
+            context.take_back(reply_starts);
             context.set_error(&error);
         }
     }
+}
+
+/// Answers with the value that SET GET is about to replace. `false` when it answered with an error.
+fn write_old(context: &mut Context<'_>, hash: KeyHash, key: &[u8]) -> bool {
+    let Some(entry) = context.shard.get(hash, key, context.now_ms) else {
+        context.reply().null();
+        return true;
+    };
+    let value = entry.value;
+    if value.as_slice().is_none() && context.out.len() + value.len() > REFER_BYTES_MIN {
+        let value_bytes = value.len();
+        return context.bulk_by_reference(hash, key, value_bytes);
+    }
+    write_value(context.out, &value);
+    true
 }
 
 fn refuse(context: &mut Context<'_>, refusal: &Refusal, name: &str) {

@@ -2,8 +2,10 @@
 //! how far the end has come. Nothing here does I/O; the core's turn does.
 //!
 //! A connection holds buffers only while it needs them: bytes of a torn frame (`input`) and
-//! replies that are not sent yet (`replies`). An idle connection holds none.
+//! replies that are not sent yet (`replies`). An idle connection holds none. Large values pass by
+//! both: they go straight to the shard (`inbound`), and come from it piece by piece.
 
+mod inbound;
 mod replies;
 mod slab;
 
@@ -12,6 +14,7 @@ use pinion_ring::Key;
 use crate::core::limits::OUTPUT_BYTES_LOW;
 use crate::protocol::{memcached, resp};
 
+pub use inbound::{Inbound, LargeValue};
 pub use replies::{Replies, Ticket};
 pub use slab::Slab;
 
@@ -87,6 +90,8 @@ pub struct Connection<S> {
     pub progress: Progress,
     /// Bytes not executed yet: empty unless a frame is torn or execution is held back.
     pub input: Vec<u8>,
+    /// A large value that is on its way to the shard, or has come for the next command.
+    pub inbound: Option<Box<Inbound>>,
     /// How much of `input` is parsed, and in the batch.
     pub parsed: usize,
     /// Output in the order of commands.
@@ -130,6 +135,7 @@ impl<S> Connection<S> {
             session: Session { id, ..Session::default() },
             progress,
             input: Vec::new(),
+            inbound: None,
             parsed: 0,
             replies: Replies::default(),
             sending: None,
@@ -152,6 +158,12 @@ impl<S> Connection<S> {
         !self.paused && self.closing < Closing::Flushing
     }
 
+    /// Whether a large value is on its way to the shard.
+    #[inline]
+    pub fn is_arriving(&self) -> bool {
+        self.inbound.as_ref().is_some_and(|inbound| inbound.is_arriving())
+    }
+
     /// Memory that output takes, sent or not: capacities, with an estimate for replies that are
     /// not known yet.
     #[inline]
@@ -162,7 +174,8 @@ impl<S> Connection<S> {
     /// Memory that the connection takes beside itself.
     #[inline]
     pub fn buffer_bytes(&self) -> usize {
-        self.input.capacity() + self.output_bytes() + self.session.capacity_bytes()
+        let inbound_bytes = self.inbound.as_ref().map_or(0, |inbound| inbound.memory_bytes());
+        self.input.capacity() + inbound_bytes + self.output_bytes() + self.session.capacity_bytes()
     }
 
     /// Whether a connection that was held back has sent enough to go on.

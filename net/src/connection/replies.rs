@@ -8,14 +8,22 @@
 //! ready: "+OK\r\n$1\r\na\r\n"   blocked: [ticket 7: unknown, after ":1\r\n"] [ticket 8: ...]
 //! ```
 //!
-//! Invariants:
-//! - I1. `ready` holds only bytes that nothing unknown precedes.
-//! - I2. The front of `blocked` is always unknown; resolving it moves everything up to the next
-//!   unknown into `ready`.
+//! A reply may also *refer* to a large value: the value stays in the shard's pages, pinned, and is
+//! copied piece by piece, a send at a time (`fill`). What follows it waits in its `after`, too. So
+//! a client that does not read holds a pin and not a copy.
 //!
-//! Deferring allocates; answering at once does not.
+//! Invariants:
+//! - I1. `ready` holds only bytes that nothing unknown and no value precedes.
+//! - I2. The front of `blocked` is always unknown, or a value that is not wholly copied; resolving
+//!   or copying it moves everything up to the next such one into `ready`.
+//! - I3. `fill` lets `ready` grow by no more than a send and what waits behind a value, which
+//!   `OUTPUT_BYTES_HIGH` bounds.
+//!
+//! Deferring and referring allocate; answering at once does not.
 
 use std::collections::VecDeque;
+
+use pinion_engine::{PinnedValue, Shard};
 
 use crate::core::limits::DEFERRED_REPLY_BYTES;
 
@@ -23,10 +31,38 @@ use crate::core::limits::DEFERRED_REPLY_BYTES;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket(u64);
 
+/// What a reply is, or will be.
+#[derive(Debug)]
+enum Part {
+    Unknown,
+    Known(Vec<u8>),
+    Value { pinned: PinnedValue, copied_bytes: usize },
+}
+
 #[derive(Debug)]
 struct Blocked {
-    reply: Option<Vec<u8>>,
+    part: Part,
     after: Vec<u8>,
+}
+
+impl Blocked {
+    fn held_bytes(&self) -> usize {
+        self.after.len()
+            + match &self.part {
+                Part::Unknown => DEFERRED_REPLY_BYTES,
+                Part::Known(bytes) => bytes.len(),
+                Part::Value { pinned, copied_bytes } => pinned.len() - copied_bytes,
+            }
+    }
+
+    fn capacity_bytes(&self) -> usize {
+        self.after.capacity()
+            + match &self.part {
+                Part::Unknown => DEFERRED_REPLY_BYTES,
+                Part::Known(bytes) => bytes.capacity(),
+                Part::Value { .. } => size_of::<Blocked>(),
+            }
+    }
 }
 
 /// The output of one connection.
@@ -49,7 +85,7 @@ impl Replies {
 
     /// Takes a ticket for the next command's reply.
     pub fn defer(&mut self) -> Ticket {
-        self.blocked.push_back(Blocked { reply: None, after: Vec::new() });
+        self.blocked.push_back(Blocked { part: Part::Unknown, after: Vec::new() });
         Ticket(self.front + self.blocked.len() as u64 - 1)
     }
 
@@ -57,15 +93,75 @@ impl Replies {
     pub fn resolve(&mut self, ticket: Ticket, reply: Vec<u8>) {
         let Some(index) = ticket.0.checked_sub(self.front) else { return };
         let Some(blocked) = self.blocked.get_mut(index as usize) else { return };
-        if blocked.reply.is_none() {
-            blocked.reply = Some(reply);
+        if matches!(blocked.part, Part::Unknown) {
+            blocked.part = Part::Known(reply);
         }
-        while let Some(Blocked { reply: Some(_), .. }) = self.blocked.front() {
-            if let Some(Blocked { reply, after }) = self.blocked.pop_front() {
-                self.ready.extend_from_slice(&reply.unwrap_or_default());
+        self.advance();
+    }
+
+    /// Moves what is known at the front of `blocked` into `ready` (I2).
+    fn advance(&mut self) {
+        while let Some(Blocked { part: Part::Known(_), .. }) = self.blocked.front() {
+            if let Some(Blocked { part: Part::Known(reply), after }) = self.blocked.pop_front() {
+                self.ready.extend_from_slice(&reply);
                 self.ready.extend_from_slice(&after);
             }
             self.front += 1;
+        }
+    }
+
+    /// Lets the reply that was just written to [`Replies::writer`] refer to values, each at an
+    /// index of the writer's buffer, in ascending order.
+    pub fn refer(&mut self, values: &mut Vec<(usize, PinnedValue)>) {
+        let mut parts = Vec::with_capacity(values.len());
+        for (at, pinned) in values.drain(..).rev() {
+            let after = self.writer().split_off(at);
+            parts.push(Blocked { part: Part::Value { pinned, copied_bytes: 0 }, after });
+        }
+        self.blocked.extend(parts.into_iter().rev());
+    }
+
+    /// Whether `fill` has something to copy.
+    pub fn may_fill(&self) -> bool {
+        matches!(self.blocked.front(), Some(Blocked { part: Part::Value { .. }, .. }))
+    }
+
+    /// Copies pieces of values to `ready`, until that holds `bytes_max` bytes or something unknown
+    /// comes. Returns the bytes copied from values.
+    pub fn fill(&mut self, shard: &mut Shard, bytes_max: usize) -> usize {
+        let mut total_bytes = 0;
+        while let Some(Blocked { part: Part::Value { pinned, copied_bytes }, .. }) =
+            self.blocked.front_mut()
+        {
+            let room = bytes_max.saturating_sub(self.ready.len());
+            if room == 0 {
+                break;
+            }
+            let chunk = shard.pinned_chunk(pinned, *copied_bytes);
+            let chunk = &chunk[..chunk.len().min(room)];
+            self.ready.extend_from_slice(chunk);
+            *copied_bytes += chunk.len();
+            total_bytes += chunk.len();
+            if *copied_bytes == pinned.len() {
+                if let Some(Blocked { part: Part::Value { pinned, .. }, after }) =
+                    self.blocked.pop_front()
+                {
+                    shard.unpin(pinned);
+                    self.ready.extend_from_slice(&after);
+                }
+                self.front += 1;
+                self.advance();
+            }
+        }
+        total_bytes
+    }
+
+    /// Lets go of all values; nothing more is sent.
+    pub fn release(&mut self, shard: &mut Shard) {
+        for blocked in self.blocked.drain(..) {
+            if let Part::Value { pinned, .. } = blocked.part {
+                shard.unpin(pinned);
+            }
         }
     }
 
@@ -79,29 +175,22 @@ impl Replies {
         &mut self.ready
     }
 
-    /// Bytes held in all, ready or behind an outstanding reply; an outstanding one counts as
-    /// [`DEFERRED_REPLY_BYTES`], so that questions do not pile up.
+    /// Bytes that are to be sent: ready, behind an outstanding reply, or in values; an outstanding
+    /// reply counts as [`DEFERRED_REPLY_BYTES`], so that questions do not pile up.
     pub fn held_bytes(&self) -> usize {
         if self.blocked.is_empty() {
             return self.ready.len();
         }
-        let waiting = |blocked: &Blocked| {
-            blocked.after.len() + blocked.reply.as_ref().map_or(DEFERRED_REPLY_BYTES, Vec::len)
-        };
-        self.ready.len() + self.blocked.iter().map(waiting).sum::<usize>()
+        self.ready.len() + self.blocked.iter().map(Blocked::held_bytes).sum::<usize>()
     }
 
-    /// Memory taken in all, counted as in [`Replies::held_bytes`].
+    /// Memory taken in all, with an estimate for outstanding replies. Values are not here.
     #[inline]
     pub fn capacity_bytes(&self) -> usize {
         if self.blocked.is_empty() {
             return self.ready.capacity();
         }
-        let waiting = |blocked: &Blocked| {
-            let reply = blocked.reply.as_ref().map_or(DEFERRED_REPLY_BYTES, Vec::capacity);
-            blocked.after.capacity() + reply
-        };
-        self.ready.capacity() + self.blocked.iter().map(waiting).sum::<usize>()
+        self.ready.capacity() + self.blocked.iter().map(Blocked::capacity_bytes).sum::<usize>()
     }
 }
 
@@ -128,6 +217,51 @@ mod tests {
         assert_eq!(replies.ready().as_slice(), b"abcdef");
         replies.resolve(first, b"twice".to_vec());
         assert_eq!(replies.held_bytes(), 6);
+    }
+
+    #[test]
+    fn values_are_copied_in_pieces_and_in_their_order() {
+        let mut shard = Shard::new(&pinion_engine::ShardConfig::default()).expect("memory");
+        let value: Vec<u8> = (0..100_000u32).map(|n| (n % 251) as u8).collect();
+        let hash = shard.hash(b"k");
+        shard.set(hash, b"k", &value, &Default::default(), 0).expect("room");
+        let mut pin = || shard.pin(hash, b"k", 0).expect("within bounds").expect("large");
+        let (first, second, third) = (pin(), pin(), pin());
+        let mut replies = Replies::default();
+        replies.writer().extend_from_slice(b"<a><b>");
+        replies.refer(&mut vec![(3, first), (6, second)]);
+        replies.writer().extend_from_slice(b"<c>");
+        let ticket = replies.defer();
+        replies.writer().extend_from_slice(b"<e><f>");
+        replies.refer(&mut vec![(3, third)]);
+        assert_eq!(replies.held_bytes(), 300_000 + 5 * 3 + DEFERRED_REPLY_BYTES);
+        shard.delete(hash, b"k", None, 0);
+        let mut sent = Vec::new();
+        while replies.may_fill() {
+            replies.fill(&mut shard, 30_000);
+            assert!(replies.ready().len() <= 30_006);
+            sent.append(replies.ready());
+        }
+        let mut expected = [b"<a>", &value[..], b"<b>", &value[..], b"<c>"].concat();
+        assert!(sent == expected);
+        replies.resolve(ticket, b"<d>".to_vec());
+        replies.fill(&mut shard, usize::MAX);
+        sent.append(replies.ready());
+        expected.extend_from_slice(&[b"<d><e>", &value[..], b"<f>"].concat());
+        assert!(sent == expected && !replies.outstanding());
+        assert_eq!(shard.stats().page_bytes, 0);
+    }
+
+    #[test]
+    fn a_connection_that_ends_lets_go_of_its_values() {
+        let mut shard = Shard::new(&pinion_engine::ShardConfig::default()).expect("memory");
+        let hash = shard.hash(b"k");
+        shard.set(hash, b"k", &[1; 50_000], &Default::default(), 0).expect("room");
+        let pinned = shard.pin(hash, b"k", 0).expect("within bounds").expect("large");
+        let mut replies = Replies::default();
+        replies.refer(&mut vec![(0, pinned)]);
+        replies.release(&mut shard);
+        assert_eq!((shard.stats().pinned_bytes, replies.outstanding()), (0, false));
     }
 
     #[test]

@@ -173,6 +173,9 @@ fn pinion(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fm
     write!(out, "live_bytes:{}\r\n", shard.live_bytes)?;
     write!(out, "dead_bytes:{}\r\n", shard.dead_bytes)?;
     write!(out, "log_bytes:{}\r\n", shard.log_bytes)?;
+    write!(out, "page_bytes:{}\r\n", shard.page_bytes)?;
+    write!(out, "arriving_bytes:{}\r\n", shard.arriving_bytes)?;
+    write!(out, "pinned_bytes:{}\r\n", shard.pinned_bytes)?;
     write!(out, "table_bytes:{}\r\n", shard.table_bytes)?;
     expiry(out, &shard.expiry)
 }

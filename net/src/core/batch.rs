@@ -118,6 +118,12 @@ impl<L> Batch<L> {
         }
     }
 
+    /// Arguments for another use, while no command is in the batch.
+    pub(super) fn spare_args(&mut self) -> &mut resp::Args {
+        debug_assert!(self.commands.is_empty());
+        &mut self.args[0]
+    }
+
     /// Commands parsed and not yet executed.
     pub(super) fn len(&self) -> usize {
         self.commands.len()
@@ -277,6 +283,9 @@ impl<T: Transport> Core<T> {
                 self.refuse_input(index);
                 return;
             }
+            if stop == Stop::Torn {
+                self.note_torn(index);
+            }
             if stop != Stop::Full {
                 return;
             }
@@ -293,6 +302,12 @@ impl<T: Transport> Core<T> {
             let index = self.runnable[number];
             let Some(connection) = self.connections.at(index) else { continue };
             connection.runnable = false;
+            if connection.is_arriving() {
+                if connection.may_run() {
+                    self.feed_input(index);
+                }
+                continue;
+            }
             self.parse_input(index);
         }
         // What was added meanwhile waits for the next turn.
@@ -322,6 +337,9 @@ impl<T: Transport> Core<T> {
             if stop != Stop::Full {
                 if std::mem::take(&mut connection.backlog) {
                     self.let_receive(key);
+                }
+                if stop == Stop::Torn {
+                    self.note_torn(index);
                 }
                 return;
             }
@@ -402,6 +420,9 @@ impl<T: Transport> Core<T> {
             room_bytes,
             reply_may_wait,
             first_hash: hash.unwrap_or(self.no_hash),
+            // What has come belongs to the first command that is executed from now on.
+            large: connection.inbound.take().map(|inbound| inbound.into_value()),
+            pins: &mut self.pins,
         };
         let flow = match work {
             Work::Resp(spec) => {
@@ -434,6 +455,13 @@ impl<T: Transport> Core<T> {
             }
             Work::Nothing => Flow::Continue,
         };
+        if let Some(large) = context.large.take() {
+            // The command was refused before it came to its value.
+            large.abort(context.shard);
+        }
+        if !self.pins.is_empty() {
+            connection.replies.refer(&mut self.pins);
+        }
         if !std::mem::replace(&mut connection.dirty, true) {
             self.dirty.push(key.index);
         }

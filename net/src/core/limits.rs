@@ -7,6 +7,15 @@ pub const BATCH_COMMANDS_MAX: usize = 32;
 /// Bytes in one send.
 pub const SEND_BYTES_MAX: usize = 64 * 1024;
 
+/// Bytes of large values received in a turn before others have theirs.
+pub const STREAM_BYTES_PER_TURN: usize = 256 * 1024;
+
+/// Bytes of large values copied into sends in a turn before others have theirs.
+pub const FILL_BYTES_PER_TURN: usize = 256 * 1024;
+
+/// Large values that the reply to one command refers to.
+pub const PINS_PER_COMMAND_MAX: usize = 4096;
+
 /// Output of a connection beyond which its commands are held back.
 pub const OUTPUT_BYTES_HIGH: usize = 256 * 1024;
 
@@ -87,6 +96,7 @@ pub const DESCRIPTORS_RESERVED: u64 = 64;
 
 const _: () = assert!(OUTPUT_BYTES_LOW < OUTPUT_BYTES_HIGH);
 const _: () = assert!(SEND_BYTES_MAX <= OUTPUT_BYTES_HIGH);
+const _: () = assert!(SEND_BYTES_MAX <= FILL_BYTES_PER_TURN);
 const _: () = assert!(SPARE_BYTES_MIN <= SPARE_BYTES_MAX);
 const _: () =
     assert!(2 * OUTPUT_BYTES_HIGH <= SPARE_BYTES_MAX && SPARE_BYTES_MAX <= SPARES_BYTES_MAX);

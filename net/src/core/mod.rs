@@ -11,6 +11,7 @@
 //! - `turn`: events, and what a turn does in which order
 //! - `batch`: commands parsed and not yet executed
 //! - `budget`: the memory of all buffers
+//! - `stream`: large values on their way from connections to the shard
 //! - `output`: sending, back-pressure, the end of a connection
 //! - `transport`: what moves the bytes
 //! - `idle` and `driver`: who calls the turn, and how it waits
@@ -33,6 +34,7 @@ mod idle;
 mod inbox;
 pub mod limits;
 mod output;
+mod stream;
 mod transport;
 mod turn;
 

@@ -5,7 +5,8 @@ use std::io;
 use pinion_ring::Key;
 
 use super::limits::{
-    GENTLE_GROWTH_BYTES, SEND_BYTES_MAX, SPARE_BYTES_MAX, SPARE_BYTES_MIN, SPARES_BYTES_MAX,
+    FILL_BYTES_PER_TURN, GENTLE_GROWTH_BYTES, SEND_BYTES_MAX, SPARE_BYTES_MAX, SPARE_BYTES_MIN,
+    SPARES_BYTES_MAX,
 };
 use super::{Core, Transport};
 use crate::connection::Closing;
@@ -68,25 +69,57 @@ impl Spares {
 impl<T: Transport> Core<T> {
     /// Starts a send for every connection that has output and none in flight.
     pub(super) fn flush(&mut self) {
-        while let Some(index) = self.dirty.pop() {
-            let Some(connection) = self.connections.at(index) else { continue };
-            connection.dirty = false;
-            if connection.sending.is_some() || connection.closing == Closing::Dropped {
-                continue;
-            }
-            let ready = connection.replies.ready();
-            if ready.is_empty() {
-                self.ending.push(connection.key);
-                continue;
-            }
-            let buffer = std::mem::take(ready);
-            let to = buffer.len().min(SEND_BYTES_MAX);
-            connection.sending = Some((0, to));
-            connection.sending_bytes = buffer.capacity();
-            self.budget.recount(connection);
-            self.counters.sends += 1;
-            self.transport.send(&connection.socket, connection.key, buffer, 0, to);
+        let mut filled_bytes = 0;
+        // Those that have waited for longest come first.
+        let waited = self.deferred.len();
+        for number in 0..waited {
+            filled_bytes += self.flush_one(self.deferred[number], filled_bytes);
         }
+        while let Some(index) = self.dirty.pop() {
+            filled_bytes += self.flush_one(index, filled_bytes);
+        }
+        self.deferred.drain(..waited);
+    }
+
+    /// Starts a send for a connection that has output and none in flight. Values that it refers
+    /// to wait for the next turn, if `filled_bytes` of such were copied in this one already.
+    /// Returns how many more were.
+    fn flush_one(&mut self, index: u32, filled_bytes: usize) -> usize {
+        let Some(connection) = self.connections.at(index) else { return 0 };
+        connection.dirty = false;
+        if connection.sending.is_some() || connection.closing == Closing::Dropped {
+            return 0;
+        }
+        let mut copied_bytes = 0;
+        if connection.replies.may_fill() {
+            // While memory for buffers is short, readers go on in small pieces.
+            let has_memory = self.budget.may_answer(connection.output_bytes());
+            let piece_bytes = if has_memory { SEND_BYTES_MAX } else { SPARE_BYTES_MIN };
+            let ready = connection.replies.ready();
+            if filled_bytes < FILL_BYTES_PER_TURN {
+                if ready.capacity() == 0 && has_memory {
+                    *ready = self.spares.take();
+                }
+                copied_bytes = connection.replies.fill(&mut self.shard, piece_bytes);
+            } else if ready.is_empty() {
+                connection.dirty = true;
+                self.deferred.push(index);
+                return 0;
+            }
+        }
+        let ready = connection.replies.ready();
+        if ready.is_empty() {
+            self.ending.push(connection.key);
+            return copied_bytes;
+        }
+        let buffer = std::mem::take(ready);
+        let to = buffer.len().min(SEND_BYTES_MAX);
+        connection.sending = Some((0, to));
+        connection.sending_bytes = buffer.capacity();
+        self.budget.recount(connection);
+        self.counters.sends += 1;
+        self.transport.send(&connection.socket, connection.key, buffer, 0, to);
+        copied_bytes
     }
 
     /// Handles the end of a send: goes on with the rest of the buffer, or with newer output.
@@ -166,8 +199,7 @@ impl<T: Transport> Core<T> {
                 // Both operations end soon, and bring this connection here again.
                 self.transport.shutdown(&connection.socket);
             } else if let Some(connection) = self.connections.remove(key) {
-                self.budget.forget(&connection);
-                self.spares.keep(connection.input);
+                self.release(connection);
             }
         }
     }

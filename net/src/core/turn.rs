@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use pinion_engine::{KeyHash, Shard};
+use pinion_engine::{KeyHash, PinnedValue, Shard};
 use pinion_ring::{EndReason, Event, Key, Wait};
 
 use super::batch::{Batch, ParseLimits};
@@ -11,6 +11,7 @@ use super::budget::Budget;
 use super::inbox::{CoreMessage, Inbox, Question, Request, Snapshot};
 use super::limits::{
     ACCEPT_REST_MS, EXPIRY_ENTRIES, EXPIRY_SHARE, INPUT_BYTES_HIGH, MAINTENANCE_ITEMS, STOP_MS,
+    STREAM_BYTES_PER_TURN,
 };
 use super::output::Spares;
 use super::{Counters, Transport};
@@ -64,6 +65,14 @@ pub struct Core<T: Transport> {
     pub(super) runnable: Vec<u32>,
     /// Connections that may have come to their end.
     pub(super) ending: Vec<Key>,
+    /// Connections whose parsing has stopped within a large value.
+    pub(super) torn: Vec<Key>,
+    /// Connections whose output waits for the next turn.
+    pub(super) deferred: Vec<u32>,
+    /// The values that the reply of the command being executed refers to.
+    pub(super) pins: Vec<(usize, PinnedValue)>,
+    /// Bytes of large values received in this turn.
+    pub(super) streamed_bytes: usize,
     /// Connections whose receive found no buffer.
     starved: Vec<Key>,
     pub(super) spares: Spares,
@@ -104,6 +113,10 @@ impl<T: Transport> Core<T> {
             dirty: Vec::new(),
             runnable: Vec::new(),
             ending: Vec::new(),
+            torn: Vec::new(),
+            deferred: Vec::new(),
+            pins: Vec::new(),
+            streamed_bytes: 0,
             starved: Vec::new(),
             spares: Spares::default(),
             budget: Budget::new(options.memory.division().buffers_bytes as usize),
@@ -145,7 +158,8 @@ impl<T: Transport> Core<T> {
     /// # Errors
     /// When the transport fails for good.
     pub fn turn(&mut self, wait: Wait) -> io::Result<Turn> {
-        let wait = if self.runnable.is_empty() { self.bounded(wait) } else { Wait::No };
+        let is_idle = self.runnable.is_empty() && self.deferred.is_empty();
+        let wait = if is_idle { self.bounded(wait) } else { Wait::No };
         self.transport.enter(wait)?;
         self.now_ns = self.clock.now_ns();
         self.now_ms = self.now_ns / 1_000_000;
@@ -154,23 +168,27 @@ impl<T: Transport> Core<T> {
             self.shard.flush();
         }
         let (commands_before, mut events) = (self.counters.commands, 0u32);
-        let had_input = !self.runnable.is_empty();
+        let had_work = !is_idle;
+        self.streamed_bytes = 0;
         while let Some(event) = self.transport.next_event() {
             events += 1;
             self.handle(event);
             let queued = self.batch.len() as u64;
             let commands = self.counters.commands + queued - commands_before;
-            if commands >= self.options.flush_after as u64 {
+            if commands >= self.options.flush_after as u64
+                || self.streamed_bytes >= STREAM_BYTES_PER_TURN
+            {
                 break;
             }
         }
         self.run_runnable();
         self.execute_batch();
+        self.open_streams();
         self.flush();
         self.receive_again();
         self.reap();
         self.accept_again();
-        let worked = events > 0 || had_input;
+        let worked = events > 0 || had_work;
         self.counters.turns += u64::from(worked);
         let behind = self.expire();
         self.tend_buffers();
@@ -178,8 +196,8 @@ impl<T: Transport> Core<T> {
         if let Some(errand) = self.shard.errand() {
             self.inbox.ask(Request::Errand(errand));
         }
-        let more =
-            behind || maintained || !self.runnable.is_empty() || self.budget.has_unexamined();
+        let no_one_waits = self.runnable.is_empty() && self.deferred.is_empty();
+        let more = behind || maintained || !no_one_waits || self.budget.has_unexamined();
         Ok(Turn { worked, more, ended: self.has_ended() })
     }
 
@@ -301,7 +319,11 @@ impl<T: Transport> Core<T> {
             // Without a receive in flight, nothing else may bring it to its end.
             self.ending.push(key);
         } else if connection.input.is_empty() && connection.may_run() {
-            self.parse_loan(key.index, loan);
+            if connection.is_arriving() {
+                self.feed_loan(key.index, loan);
+            } else {
+                self.parse_loan(key.index, loan);
+            }
         } else if !self.budget.may_keep(connection, bytes.len()) {
             self.transport.give_back(loan);
             // Its commands before this one are answered before the error.

@@ -174,6 +174,11 @@ impl Client {
         let stream = TcpStream::connect(address).expect("connect");
         stream.set_nodelay(true).expect("nodelay");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("timeout");
+        Client::of(stream)
+    }
+
+    /// A client of a stream that is connected.
+    pub fn of(stream: TcpStream) -> Client {
         Client { stream: BufReader::new(stream) }
     }
 

@@ -1,0 +1,139 @@
+//! Large values come in through here: from received bytes straight to the shard.
+//!
+//! A request whose value is still arriving, and too large for the log, is recognised where parsing
+//! stops at it (`note_torn`). Once all that was parsed before it is executed, the value's bytes
+//! turn off from the connection's input to an [`Inbound`] (`open_streams`), and what is received
+//! from then on goes to the shard (`feed_loan`, `feed_input`) until the value has come.
+//!
+//! Requests with several values, values that extend others, and requests whose parts are already
+//! there as a whole are collected in the input as ever.
+//!
+//! Cost: one copy of the value. A piece that the shard has no room for waits in the input, which
+//! is bounded by `INPUT_BYTES_HIGH` and one receive buffer, while receiving is held back.
+
+use pinion_ring::Key;
+
+use super::{Core, Transport};
+use crate::command::large;
+use crate::connection::{Closing, Connection, Progress};
+use crate::protocol::{memcached, resp};
+
+impl<T: Transport> Core<T> {
+    /// Notes a connection whose parsing has stopped within a large value, if it has.
+    pub(super) fn note_torn(&mut self, index: u32) {
+        let Some(connection) = self.connections.at(index) else { return };
+        let open_bytes = match &connection.progress {
+            Progress::Resp(progress) => progress
+                .open_bulk()
+                .filter(|open| open.arg_index <= large::VALUE_INDEX_MAX)
+                .map(|open| open.length_bytes),
+            Progress::Memcached(progress) => progress.open_block().map(|open| open.length_bytes),
+        };
+        let is_large =
+            open_bytes.is_some_and(|bytes| bytes as usize > self.shard.inline_value_bytes_max());
+        if is_large && connection.inbound.is_none() {
+            self.torn.push(connection.key);
+        }
+    }
+
+    /// Turns the values of noted connections off to the shard. Nothing is in the batch.
+    pub(super) fn open_streams(&mut self) {
+        while let Some(key) = self.torn.pop() {
+            self.open_stream(key);
+        }
+    }
+
+    fn open_stream(&mut self, key: Key) {
+        let Some(connection) = self.connections.find(key) else { return };
+        // One that is held back comes here again when it goes on.
+        if !connection.may_run() || connection.inbound.is_some() || connection.parsed > 0 {
+            return;
+        }
+        let input = &connection.input;
+        let found = match &connection.progress {
+            Progress::Resp(progress) => {
+                let args = self.batch.spare_args();
+                resp::parse_open(input, progress, args)
+                    .and_then(|open| large::of_resp(&mut self.shard, input, args, &open))
+            }
+            Progress::Memcached(progress) => memcached::parse_open(input, progress)
+                .and_then(|(request, open)| large::of_memcached(&mut self.shard, &request, &open)),
+        };
+        let Some(large::Found { inbound, value_start }) = found else { return };
+        connection.input.drain(..value_start);
+        connection.inbound = Some(Box::new(inbound));
+        connection.restart_parser();
+        self.feed_input(key.index);
+    }
+
+    /// Hands received bytes to the value that is arriving; the connection has no input.
+    pub(super) fn feed_loan(&mut self, index: u32, loan: T::Loan) {
+        let Some(connection) = self.connections.at(index) else {
+            return self.transport.give_back(loan);
+        };
+        let bytes = self.transport.bytes(&loan);
+        let Some(inbound) = &mut connection.inbound else {
+            return self.transport.give_back(loan);
+        };
+        let taken = inbound.take(bytes, &mut self.shard, self.now_ms);
+        self.streamed_bytes += taken;
+        let rest = &bytes[taken..];
+        let may_keep = rest.is_empty() || self.budget.may_keep(connection, rest.len());
+        if may_keep && !rest.is_empty() {
+            self.spares.append(&mut connection.input, rest);
+        }
+        self.transport.give_back(loan);
+        if may_keep { self.fed(index) } else { self.refuse_input(index) }
+    }
+
+    /// Hands a connection's input to the value that is arriving.
+    pub(super) fn feed_input(&mut self, index: u32) {
+        let Some(connection) = self.connections.at(index) else { return };
+        if let Some(inbound) = &mut connection.inbound {
+            let taken = inbound.take(&connection.input, &mut self.shard, self.now_ms);
+            self.streamed_bytes += taken;
+            connection.input.drain(..taken);
+        }
+        self.fed(index);
+    }
+
+    /// Sees to a connection that has handed over what it could.
+    fn fed(&mut self, index: u32) {
+        let Some(connection) = self.connections.at(index) else { return };
+        let Some(inbound) = &mut connection.inbound else { return };
+        let key = connection.key;
+        if inbound.is_arriving() {
+            connection.backlog = !connection.input.is_empty();
+        } else {
+            let mut frame = inbound.take_frame();
+            frame.extend_from_slice(&connection.input);
+            self.spares.keep(std::mem::replace(&mut connection.input, frame));
+            connection.backlog = false;
+        }
+        let is_empty = connection.input.is_empty();
+        if is_empty {
+            self.spares.keep(std::mem::take(&mut connection.input));
+        }
+        self.budget.recount(connection);
+        if !connection.backlog {
+            self.let_receive(key);
+        }
+        if is_empty {
+            // A peer that sends no more does not bring the rest of the value.
+            self.ending.push(key);
+        } else {
+            self.mark_runnable(index);
+        }
+    }
+
+    /// Gives back what a connection that has ended holds of the shard.
+    pub(super) fn release(&mut self, mut connection: Connection<T::Socket>) {
+        debug_assert_eq!(connection.closing, Closing::Dropped);
+        if let Some(inbound) = connection.inbound.take() {
+            inbound.into_value().abort(&mut self.shard);
+        }
+        connection.replies.release(&mut self.shard);
+        self.budget.forget(&connection);
+        self.spares.keep(connection.input);
+    }
+}
