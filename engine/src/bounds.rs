@@ -44,10 +44,8 @@ pub(crate) const SEGMENTS_WANTED: usize = 512;
 pub(crate) const SEGMENTS_MIN: usize = 16;
 /// Steps of the policy that a write grants it beyond those that make room.
 pub(crate) const BALANCE_STEPS: u64 = 32;
-/// A window may be above its share by one part of it in this many, and
-pub(crate) const WINDOW_SLACK_ONE_IN: u64 = 16;
-/// by one part of the capacity in this many.
-pub(crate) const EXCESS_ONE_IN: u64 = 256;
+/// Segments from which on a window is wide enough to be kept at its share by whole segments.
+pub(crate) const WIDE_WINDOW_SEGMENTS: u64 = 8;
 /// Free segments that a shard keeps ahead of its writers: one for each queue's head, the one that
 /// a write opens, one for the cleaner, and one to lend.
 pub(crate) const SPARE_SEGMENTS: usize = 6;

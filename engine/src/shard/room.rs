@@ -32,8 +32,8 @@
 use super::{Ceiling, Shard};
 use crate::bounds::{
     BALANCE_STEPS, BYTES_PER_TAIL_ITEM, COMPACT_HARDER, COMPACT_ONE_DEAD_IN, COPY_BYTES_BASE,
-    COPY_BYTES_PER_BYTE, EXCESS_ONE_IN, FORCED_CLEANING, FORCED_STEPS, LINE_BYTES,
-    LINES_PER_INSERT_MAX, SPARE_SEGMENTS, TAIL_ITEMS_BASE, WINDOW_SLACK_ONE_IN, WRITES_PER_SURVEY,
+    COPY_BYTES_PER_BYTE, FORCED_CLEANING, FORCED_STEPS, LINE_BYTES, LINES_PER_INSERT_MAX,
+    SPARE_SEGMENTS, TAIL_ITEMS_BASE, WIDE_WINDOW_SEGMENTS, WRITES_PER_SURVEY,
 };
 use crate::log::{Cleaning, State};
 use crate::policy::{Demand, QUEUES, Queue, Step};
@@ -212,11 +212,13 @@ impl Shard {
             let (Some(policy), tails) = self.tails(0) else { return };
             policy.tend(&tails, capacity);
             let policy_bytes = policy.bytes();
-            let window_max = policy.share_max(Queue::Window, capacity);
+            let window_max = policy.share_max(Queue::Window, capacity).unwrap_or(u64::MAX);
             self.policy_bytes = policy_bytes;
-            self.window_max = window_max.map_or(u64::MAX, |window_max| {
-                window_max + window_max / WINDOW_SLACK_ONE_IN + capacity / EXCESS_ONE_IN
-            });
+            // A wide window is kept at its share by whole segments, which cost nothing to move.
+            let segment_cost = self.log.cost() / self.log.segments_in_use().max(1) as u64;
+            let is_wide = window_max / WIDE_WINDOW_SEGMENTS > segment_cost;
+            let slack = if is_wide { 2 * segment_cost } else { 0 };
+            self.window_max = window_max.saturating_add(slack);
         }
         let is_due = is_full || self.log.queue_cost(Queue::Window) > self.window_max;
         // Copies may open a segment, which a write in debt may need itself.
