@@ -10,8 +10,10 @@
 //!
 //! - The table (`table`) grows one bucket at a time, the log (`log`) is reclaimed one
 //!   item at a time: no call does work that grows with the number of items.
-//! - Overhead of an item with a 16-byte key and a 64-byte value: 9 bytes of header and 9.2 bytes
-//!   of table, at every item count.
+//! - Who stays when memory is full is the policy's to say (`policy`); what is due is removed by
+//!   groups of deadlines (`expiry`).
+//! - Overhead of an item with a 16-byte key and a 64-byte value: 9 bytes of header, 9.2 bytes of
+//!   table and 5 of W-TinyLFU's memory, at every item count; 8 more with a deadline.
 //! - A hit reads one table line and the item, and writes at most to that line.
 //!
 //! ```
