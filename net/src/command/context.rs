@@ -2,6 +2,7 @@
 
 use pinion_engine::{KeyHash, PinnedValue, SetError, Shard, Value};
 
+use super::task::Task;
 use crate::connection::{LargeValue, Session};
 use crate::core::limits::SPARE_BYTES_MIN;
 use crate::core::{Counters, InfoRequest};
@@ -18,7 +19,7 @@ pub struct Settings {
 }
 
 /// What happens to the connection after a command.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Flow {
     /// The next command.
     Continue,
@@ -28,6 +29,8 @@ pub enum Flow {
     Wait,
     /// The reply comes later, from the control thread.
     Ask(InfoRequest),
+    /// The command takes long and goes on in slices.
+    Later(Box<dyn Task>),
     /// All items die at this time, in server milliseconds.
     FlushAt(u64),
 }

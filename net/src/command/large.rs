@@ -10,7 +10,8 @@
 use pinion_engine::{KeyHash, SetError, SetOptions, Shard, Stored};
 
 use super::context::Context;
-use super::table::{Spec, find};
+use super::spec::Spec;
+use super::table::find;
 use crate::connection::{Inbound, LargeValue};
 use crate::core::limits::{PINS_PER_COMMAND_MAX, SEND_BYTES_MAX};
 use crate::protocol::memcached::{OpenBlock, Request, Store, StoreVerb};
@@ -224,7 +225,10 @@ mod tests {
         assert_eq!((index(b"setex"), index(b"PSETEX")), (Some(3), Some(3)));
         assert_eq!((index(b"mset"), index(b"get")), (None, None));
         assert!(
-            super::super::COMMANDS.iter().filter_map(value_index).all(|i| i <= VALUE_INDEX_MAX)
+            super::super::COMMANDS
+                .iter()
+                .filter_map(|spec| value_index(spec))
+                .all(|i| i <= VALUE_INDEX_MAX)
         );
     }
 }

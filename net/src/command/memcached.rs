@@ -4,9 +4,9 @@
 use pinion_engine::{Condition, Deadline, Deleted, Refusal, SetError, SetOptions, Stored};
 
 use super::context::{Context, Flow};
-use super::counter::{memcached_number, store_keeping};
 use super::expiry;
 use super::large::REFER_BYTES_MIN;
+use super::string::{memcached_number, store_keeping};
 use crate::core::InfoRequest;
 use crate::protocol::memcached::{
     Keys, Limits, Parse, Progress, Request, Store, StoreVerb, Tokens, VALUE_TOO_LARGE, Writer,

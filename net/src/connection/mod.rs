@@ -11,6 +11,7 @@ mod slab;
 
 use pinion_ring::Key;
 
+use crate::command::Task;
 use crate::core::limits::OUTPUT_BYTES_LOW;
 use crate::protocol::{memcached, resp};
 
@@ -104,6 +105,8 @@ pub struct Connection<S> {
     pub cancelling: bool,
     /// Whether execution is held back until output has drained, or there is memory for more.
     pub paused: bool,
+    /// The command that is being executed in slices; nothing else is until it is done.
+    pub task: Option<Box<dyn Task>>,
     /// Whether it is in the core's queue of connections that wait for memory.
     pub waiting: bool,
     /// Capacity of the buffer that is being sent.
@@ -142,6 +145,7 @@ impl<S> Connection<S> {
             receiving: false,
             cancelling: false,
             paused: false,
+            task: None,
             waiting: false,
             sending_bytes: 0,
             counted_bytes: 0,
@@ -155,7 +159,7 @@ impl<S> Connection<S> {
 
     /// Whether commands of this connection may be parsed and executed now.
     pub fn may_run(&self) -> bool {
-        !self.paused && self.closing < Closing::Flushing
+        !self.paused && self.task.is_none() && self.closing < Closing::Flushing
     }
 
     /// Whether a large value is on its way to the shard.
@@ -175,7 +179,12 @@ impl<S> Connection<S> {
     #[inline]
     pub fn buffer_bytes(&self) -> usize {
         let inbound_bytes = self.inbound.as_ref().map_or(0, |inbound| inbound.memory_bytes());
-        self.input.capacity() + inbound_bytes + self.output_bytes() + self.session.capacity_bytes()
+        let task_bytes = self.task.as_ref().map_or(0, |task| task.memory_bytes());
+        self.input.capacity()
+            + inbound_bytes
+            + task_bytes
+            + self.output_bytes()
+            + self.session.capacity_bytes()
     }
 
     /// Whether a connection that was held back has sent enough to go on.

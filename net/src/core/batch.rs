@@ -186,8 +186,8 @@ impl<L> Batch<L> {
             };
             let mut hash = None;
             if let Work::Resp(Some(spec)) = work
-                && spec.keys.0 > 0
-                && let Some(key) = args.get(frame, spec.keys.0 as usize)
+                && let index @ 1.. = spec.first_key()
+                && let Some(key) = args.get(frame, index)
             {
                 hash = Some(fetch_line(shard, key));
             }
@@ -476,6 +476,12 @@ impl<T: Transport> Core<T> {
             }
             Flow::Close => connection.close(Closing::Flushing),
             Flow::Ask(info) => self.ask(key, info),
+            Flow::Later(task) => {
+                connection.task = Some(task);
+                self.budget.recount(connection);
+                self.tasks.push_back(key);
+                self.put_back(number + 1, key);
+            }
             Flow::FlushAt(at_ms) => self.flush_at(at_ms),
         }
     }
@@ -485,6 +491,25 @@ impl<T: Transport> Core<T> {
     /// read most of them, and there is memory.
     fn hold_back(&mut self, first: usize, wants_memory: bool) {
         let key = self.batch.commands[first].connection;
+        self.put_back(first, key);
+        let Some(connection) = self.connections.find(key) else { return };
+        connection.paused = true;
+        if wants_memory {
+            self.budget.wait(connection);
+            self.counters.budget_pauses += 1;
+        } else {
+            self.counters.output_pauses += 1;
+        }
+        if !self.budget.may_keep(connection, 0) {
+            self.refuse_input(key.index);
+        } else if self.budget.is_short() {
+            self.stop_receiving(key);
+        }
+        self.mark_dirty(key.index);
+    }
+
+    /// Puts a connection's commands from `first` on back to its input.
+    fn put_back(&mut self, first: usize, key: Key) {
         let Some(connection) = self.connections.find(key) else { return };
         let mut input = Vec::new();
         let mut kept_from = connection.parsed;
@@ -506,19 +531,6 @@ impl<T: Transport> Core<T> {
         connection.input = input;
         connection.parsed = 0;
         connection.restart_parser();
-        connection.paused = true;
         self.budget.recount(connection);
-        if wants_memory {
-            self.budget.wait(connection);
-            self.counters.budget_pauses += 1;
-        } else {
-            self.counters.output_pauses += 1;
-        }
-        if !self.budget.may_keep(connection, 0) {
-            self.refuse_input(key.index);
-        } else if self.budget.is_short() {
-            self.stop_receiving(key);
-        }
-        self.mark_dirty(key.index);
     }
 }

@@ -11,6 +11,7 @@
 //! - `turn`: events, and what a turn does in which order
 //! - `batch`: commands parsed and not yet executed
 //! - `budget`: the memory of all buffers
+//! - `tasks`: commands that are executed in slices
 //! - `stream`: large values on their way from connections to the shard
 //! - `output`: sending, back-pressure, the end of a connection
 //! - `transport`: what moves the bytes
@@ -35,6 +36,7 @@ mod inbox;
 pub mod limits;
 mod output;
 mod stream;
+mod tasks;
 mod transport;
 mod turn;
 

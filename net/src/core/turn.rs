@@ -1,5 +1,6 @@
 //! The turn: what has happened, in order; then what the connections have to say, in one go.
 
+use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
@@ -65,6 +66,8 @@ pub struct Core<T: Transport> {
     pub(super) runnable: Vec<u32>,
     /// Connections that may have come to their end.
     pub(super) ending: Vec<Key>,
+    /// Connections whose command is executed in slices.
+    pub(super) tasks: VecDeque<Key>,
     /// Connections whose parsing has stopped within a large value.
     pub(super) torn: Vec<Key>,
     /// Connections whose output waits for the next turn.
@@ -113,6 +116,7 @@ impl<T: Transport> Core<T> {
             dirty: Vec::new(),
             runnable: Vec::new(),
             ending: Vec::new(),
+            tasks: VecDeque::new(),
             torn: Vec::new(),
             deferred: Vec::new(),
             pins: Vec::new(),
@@ -158,7 +162,7 @@ impl<T: Transport> Core<T> {
     /// # Errors
     /// When the transport fails for good.
     pub fn turn(&mut self, wait: Wait) -> io::Result<Turn> {
-        let is_idle = self.runnable.is_empty() && self.deferred.is_empty();
+        let is_idle = self.runnable.is_empty() && self.deferred.is_empty() && self.tasks.is_empty();
         let wait = if is_idle { self.bounded(wait) } else { Wait::No };
         self.transport.enter(wait)?;
         self.now_ns = self.clock.now_ns();
@@ -183,6 +187,7 @@ impl<T: Transport> Core<T> {
         }
         self.run_runnable();
         self.execute_batch();
+        self.run_tasks();
         self.open_streams();
         self.flush();
         self.receive_again();
@@ -196,7 +201,8 @@ impl<T: Transport> Core<T> {
         if let Some(errand) = self.shard.errand() {
             self.inbox.ask(Request::Errand(errand));
         }
-        let no_one_waits = self.runnable.is_empty() && self.deferred.is_empty();
+        let no_one_waits =
+            self.runnable.is_empty() && self.deferred.is_empty() && self.tasks.is_empty();
         let more = behind || maintained || !no_one_waits || self.budget.has_unexamined();
         Ok(Turn { worked, more, ended: self.has_ended() })
     }

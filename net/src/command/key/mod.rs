@@ -4,9 +4,78 @@ use pinion_engine::Deleted;
 
 use super::context::{Arguments, Context, Flow, printable};
 use super::expiry::{self, Unit};
+use super::spec::{KeySpec, Spec};
 use crate::protocol::number;
 
-pub(super) fn del(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+/// The family.
+pub(super) const COMMANDS: &[Spec] = &[
+    Spec::new("del", -2, del)
+        .flags("write")
+        .categories("@keyspace @write @slow")
+        .tips("request_policy:multi_shard response_policy:agg_sum")
+        .keys(&[KeySpec::new("RM delete", 1, -1, 1)])
+        .cost("O(N) in the number of keys")
+        .summary("Deletes one or more keys."),
+    Spec::new("exists", -2, exists)
+        .flags("readonly fast")
+        .categories("@keyspace @read @fast")
+        .tips("request_policy:multi_shard response_policy:agg_sum")
+        .keys(&[KeySpec::new("RO", 1, -1, 1)])
+        .cost("O(N) in the number of keys")
+        .summary("Determines whether one or more keys exist."),
+    Spec::new("expire", -3, expire)
+        .flags("write fast")
+        .categories("@keyspace @write @fast")
+        .keys(&[KeySpec::new("RW update", 1, 0, 1)])
+        .summary("Sets the expiration time of a key in seconds."),
+    Spec::new("expireat", -3, expireat)
+        .flags("write fast")
+        .categories("@keyspace @write @fast")
+        .keys(&[KeySpec::new("RW update", 1, 0, 1)])
+        .since("1.2.0")
+        .summary("Sets the expiration time of a key to a Unix timestamp."),
+    Spec::new("persist", 2, persist)
+        .flags("write fast")
+        .categories("@keyspace @write @fast")
+        .keys(&[KeySpec::new("RW update", 1, 0, 1)])
+        .since("2.2.0")
+        .summary("Removes the expiration time of a key."),
+    Spec::new("pexpire", -3, pexpire)
+        .flags("write fast")
+        .categories("@keyspace @write @fast")
+        .keys(&[KeySpec::new("RW update", 1, 0, 1)])
+        .since("2.6.0")
+        .summary("Sets the expiration time of a key in milliseconds."),
+    Spec::new("pexpireat", -3, pexpireat)
+        .flags("write fast")
+        .categories("@keyspace @write @fast")
+        .keys(&[KeySpec::new("RW update", 1, 0, 1)])
+        .since("2.6.0")
+        .summary("Sets the expiration time of a key to a Unix milliseconds timestamp."),
+    Spec::new("pttl", 2, pttl)
+        .flags("readonly fast")
+        .categories("@keyspace @read @fast")
+        .tips("nondeterministic_output")
+        .keys(&[KeySpec::new("RO access", 1, 0, 1)])
+        .since("2.6.0")
+        .summary("Returns the expiration time in milliseconds of a key."),
+    Spec::new("ttl", 2, ttl)
+        .flags("readonly fast")
+        .categories("@keyspace @read @fast")
+        .tips("nondeterministic_output")
+        .keys(&[KeySpec::new("RO access", 1, 0, 1)])
+        .summary("Returns the expiration time in seconds of a key."),
+    Spec::new("unlink", -2, del)
+        .flags("write fast")
+        .categories("@keyspace @write @fast")
+        .tips("request_policy:multi_shard response_policy:agg_sum")
+        .keys(&[KeySpec::new("RM delete", 1, -1, 1)])
+        .since("4.0.0")
+        .cost("O(N) in the number of keys")
+        .summary("Deletes one or more keys."),
+];
+
+fn del(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     let mut deleted = 0;
     for key in args.from(1) {
         let hash = context.shard.hash(key);
@@ -17,7 +86,7 @@ pub(super) fn del(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     Flow::Continue
 }
 
-pub(super) fn exists(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+fn exists(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     let mut found = 0;
     for key in args.from(1) {
         let hash = context.shard.hash(key);
@@ -29,11 +98,11 @@ pub(super) fn exists(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     Flow::Continue
 }
 
-pub(super) fn ttl(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+fn ttl(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     time_left(context, args, expiry::seconds_left)
 }
 
-pub(super) fn pttl(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+fn pttl(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     time_left(context, args, |remaining_ms| remaining_ms as i64)
 }
 
@@ -48,7 +117,7 @@ fn time_left(context: &mut Context<'_>, args: &Arguments<'_>, unit: fn(u64) -> i
     Flow::Continue
 }
 
-pub(super) fn persist(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+fn persist(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     let (key, hash, now_ms) = (args.at(1), context.first_hash, context.now_ms);
     let volatile =
         context.shard.peek(hash, key, now_ms).is_some_and(|entry| entry.deadline_ms.is_some());
@@ -59,19 +128,19 @@ pub(super) fn persist(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     Flow::Continue
 }
 
-pub(super) fn expire(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+fn expire(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     set_expiry(context, args, Unit::Seconds, "expire")
 }
 
-pub(super) fn pexpire(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+fn pexpire(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     set_expiry(context, args, Unit::Milliseconds, "pexpire")
 }
 
-pub(super) fn expireat(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+fn expireat(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     set_expiry(context, args, Unit::UnixSeconds, "expireat")
 }
 
-pub(super) fn pexpireat(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+fn pexpireat(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     set_expiry(context, args, Unit::UnixMilliseconds, "pexpireat")
 }
 

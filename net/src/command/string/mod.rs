@@ -1,11 +1,82 @@
 //! GET, SET and their relatives.
 
+mod counter;
+
+pub(super) use counter::{memcached_number, store_keeping};
+
 use pinion_engine::{Condition, Deadline, KeyHash, SetOptions, Stored};
 
 use super::context::{Arguments, Context, Flow, write_value};
 use super::expiry::{self, Unit};
 use super::large::REFER_BYTES_MIN;
+use super::spec::{KeySpec, Spec};
 use crate::protocol::number;
+
+/// The family.
+pub(super) const COMMANDS: &[Spec] = &[
+    Spec::new("decr", 2, counter::decr)
+        .flags("write denyoom fast")
+        .categories("@write @string @fast")
+        .keys(&[KeySpec::new("RW access update", 1, 0, 1)])
+        .summary("Decrements the integer value of a key by one."),
+    Spec::new("decrby", 3, counter::decrby)
+        .flags("write denyoom fast")
+        .categories("@write @string @fast")
+        .keys(&[KeySpec::new("RW access update", 1, 0, 1)])
+        .summary("Decrements a number from the integer value of a key."),
+    Spec::new("get", 2, get)
+        .flags("readonly fast")
+        .categories("@read @string @fast")
+        .keys(&[KeySpec::new("RO access", 1, 0, 1)])
+        .summary("Returns the string value of a key."),
+    Spec::new("incr", 2, counter::incr)
+        .flags("write denyoom fast")
+        .categories("@write @string @fast")
+        .keys(&[KeySpec::new("RW access update", 1, 0, 1)])
+        .summary("Increments the integer value of a key by one."),
+    Spec::new("incrby", 3, counter::incrby)
+        .flags("write denyoom fast")
+        .categories("@write @string @fast")
+        .keys(&[KeySpec::new("RW access update", 1, 0, 1)])
+        .summary("Increments the integer value of a key by a number."),
+    Spec::new("mget", -2, mget)
+        .flags("readonly fast")
+        .categories("@read @string @fast")
+        .tips("request_policy:multi_shard")
+        .keys(&[KeySpec::new("RO access", 1, -1, 1)])
+        .cost("O(N) in the number of keys")
+        .summary("Returns the string values of one or more keys."),
+    Spec::new("mset", -3, mset)
+        .flags("write denyoom")
+        .categories("@write @string @slow")
+        .tips("request_policy:multi_shard response_policy:all_succeeded")
+        .keys(&[KeySpec::new("OW update", 1, -1, 2)])
+        .since("1.0.1")
+        .cost("O(N) in the number of keys")
+        .summary("Sets the string values of one or more keys."),
+    Spec::new("psetex", 4, psetex)
+        .flags("write denyoom")
+        .categories("@write @string @slow")
+        .keys(&[KeySpec::new("OW update", 1, 0, 1)])
+        .since("2.6.0")
+        .summary("Sets both string value and expiration time in milliseconds of a key."),
+    Spec::new("set", -3, set)
+        .flags("write denyoom")
+        .categories("@write @string @slow")
+        .keys(&[KeySpec::new("RW access update variable_flags", 1, 0, 1)])
+        .summary("Sets the string value of a key, ignoring its type."),
+    Spec::new("setex", 4, setex)
+        .flags("write denyoom")
+        .categories("@write @string @slow")
+        .keys(&[KeySpec::new("OW update", 1, 0, 1)])
+        .since("2.0.0")
+        .summary("Sets the string value and expiration time of a key."),
+    Spec::new("setnx", 3, setnx)
+        .flags("write denyoom fast")
+        .categories("@write @string @fast")
+        .keys(&[KeySpec::new("OW insert", 1, 0, 1)])
+        .summary("Sets the string value of a key only when the key doesn't exist."),
+];
 
 fn refuse_reply(context: &mut Context<'_>) {
     context.error("OOM reply does not fit into the memory left for buffers");
@@ -14,7 +85,7 @@ fn refuse_reply(context: &mut Context<'_>) {
 /// Keys of a multi-key command whose memory is fetched ahead together.
 const KEYS_AHEAD: usize = 16;
 
-pub(super) fn get(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+fn get(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     let start = context.out.len();
     read(context, context.first_hash, args.at(1), start).err().unwrap_or(Flow::Continue)
 }
@@ -43,7 +114,7 @@ fn read(context: &mut Context<'_>, hash: KeyHash, key: &[u8], start: usize) -> R
     Ok(())
 }
 
-pub(super) fn mget(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+fn mget(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     let start = context.out.len();
     context.reply().array(args.len() - 1);
     let mut first = 1;
@@ -69,7 +140,7 @@ pub(super) fn mget(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     Flow::Continue
 }
 
-pub(super) fn mset(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+fn mset(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     if args.len().is_multiple_of(2) {
         context.wrong_arity("mset");
         return Flow::Continue;
@@ -109,7 +180,7 @@ enum Refusal {
     InvalidExpiry,
 }
 
-pub(super) fn set(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+fn set(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     if args.len() == 3 {
         store(context, args.at(1), args.at(2), SetArguments::default());
         return Flow::Continue;
@@ -121,7 +192,7 @@ pub(super) fn set(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     Flow::Continue
 }
 
-pub(super) fn setnx(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+fn setnx(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     let options = SetOptions { condition: Condition::IfAbsent, ..PLAIN };
     let hash = context.first_hash;
     match context.store(hash, args.at(1), args.at(2), &options) {
@@ -134,11 +205,11 @@ pub(super) fn setnx(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     Flow::Continue
 }
 
-pub(super) fn setex(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+fn setex(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     set_expiring(context, args, Unit::Seconds, "setex")
 }
 
-pub(super) fn psetex(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+fn psetex(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     set_expiring(context, args, Unit::Milliseconds, "psetex")
 }
 

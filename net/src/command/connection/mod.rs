@@ -1,9 +1,69 @@
 //! Commands on the connection itself: HELLO, PING, CLIENT, QUIT and their relatives.
 
 use super::REDIS_VERSION;
+use super::container;
 use super::context::{Arguments, Context, Flow, printable};
+use super::spec::Spec;
 use crate::protocol::number;
 use crate::protocol::resp::Writer;
+
+/// The family.
+pub(super) const COMMANDS: &[Spec] = &[
+    Spec::new("client", -2, container)
+        .categories("@slow")
+        .since("2.4.0")
+        .summary("A container for client connection commands.")
+        .subcommands(&[
+            Spec::new("setname", 3, client_setname)
+                .flags("noscript loading stale")
+                .categories("@slow @connection")
+                .since("2.6.9")
+                .summary("Names the connection."),
+            Spec::new("getname", 2, client_getname)
+                .flags("noscript loading stale")
+                .categories("@slow @connection")
+                .since("2.6.9")
+                .summary("Returns the name of the connection."),
+            Spec::new("id", 2, client_id)
+                .flags("noscript loading stale")
+                .categories("@slow @connection")
+                .since("5.0.0")
+                .summary("Returns the number of the connection."),
+            Spec::new("setinfo", 4, client_setinfo)
+                .flags("noscript loading stale")
+                .categories("@slow @connection")
+                .tips("request_policy:all_nodes response_policy:all_succeeded")
+                .since("7.2.0")
+                .summary("Tells which library the client uses."),
+        ]),
+    Spec::new("echo", 2, echo)
+        .flags("loading stale fast")
+        .categories("@fast @connection")
+        .summary("Returns the given string."),
+    Spec::new("hello", -1, hello)
+        .flags("noscript loading stale fast no_auth allow_busy")
+        .categories("@fast @connection")
+        .since("6.0.0")
+        .summary("Handshakes with the server."),
+    Spec::new("ping", -1, ping)
+        .flags("fast")
+        .categories("@fast @connection")
+        .tips("request_policy:all_shards response_policy:all_succeeded")
+        .summary("Returns the server's liveliness response."),
+    Spec::new("quit", -1, quit)
+        .flags("noscript loading stale fast no_auth allow_busy")
+        .categories("@fast @connection")
+        .summary("Closes the connection."),
+    Spec::new("reset", 1, reset)
+        .flags("noscript loading stale fast no_auth allow_busy")
+        .categories("@fast @connection")
+        .since("6.2.0")
+        .summary("Resets the connection."),
+    Spec::new("select", 2, select)
+        .flags("loading stale fast")
+        .categories("@fast @connection")
+        .summary("Changes the selected database."),
+];
 
 pub(super) fn ping(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     match args.len() {
@@ -112,37 +172,33 @@ fn is_name(name: &[u8]) -> bool {
     name.iter().all(|byte| (b'!'..=b'~').contains(byte))
 }
 
-pub(super) fn client(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
-    let arity_ok = |wanted: usize| args.len() == wanted;
-    if args.is(1, "ID") && arity_ok(2) {
-        let id = context.session.id as i64;
-        context.reply().integer(id);
-    } else if args.is(1, "GETNAME") && arity_ok(2) {
-        if context.session.name.is_empty() {
-            context.reply().null();
-        } else {
-            let name = &context.session.name;
-            Writer::new(context.out, context.session.version()).bulk(name);
-        }
-    } else if args.is(1, "SETNAME") && arity_ok(3) {
-        if is_name(args.at(2)) {
-            context.session.name = args.at(2).to_vec();
-            context.reply().ok();
-        } else {
-            context.error(BAD_NAME);
-        }
-    } else if args.is(1, "SETINFO") && arity_ok(4) {
-        set_info(context, args);
-    } else if ["ID", "GETNAME", "SETNAME", "SETINFO"].iter().any(|word| args.is(1, word)) {
-        let name = format!("client|{}", printable(args.at(1), 128).to_lowercase());
-        context.wrong_arity(&name);
+fn client_id(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
+    let id = context.session.id as i64;
+    context.reply().integer(id);
+    Flow::Continue
+}
+
+fn client_getname(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
+    if context.session.name.is_empty() {
+        context.reply().null();
     } else {
-        context.unknown_subcommand("CLIENT", args);
+        let name = &context.session.name;
+        Writer::new(context.out, context.session.version()).bulk(name);
     }
     Flow::Continue
 }
 
-fn set_info(context: &mut Context<'_>, args: &Arguments<'_>) {
+fn client_setname(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+    if is_name(args.at(2)) {
+        context.session.name = args.at(2).to_vec();
+        context.reply().ok();
+    } else {
+        context.error(BAD_NAME);
+    }
+    Flow::Continue
+}
+
+fn client_setinfo(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     let value = args.at(3);
     let field = if args.is(2, "LIB-NAME") {
         &mut context.session.library_name
@@ -151,7 +207,7 @@ fn set_info(context: &mut Context<'_>, args: &Arguments<'_>) {
     } else {
         let option = printable(args.at(2), 128);
         context.error(&format!("ERR Unrecognized option '{option}'"));
-        return;
+        return Flow::Continue;
     };
     if is_name(value) {
         *field = value.to_vec();
@@ -161,4 +217,5 @@ fn set_info(context: &mut Context<'_>, args: &Arguments<'_>) {
         context
             .error(&format!("ERR {option} cannot contain spaces, newlines or special characters."));
     }
+    Flow::Continue
 }

@@ -3,7 +3,7 @@
 
 use pinion_engine::{Deadline, KeyHash, SetError, SetOptions, Shard, Stored, Value};
 
-use super::context::{Arguments, Context, Flow};
+use super::super::context::{Arguments, Context, Flow};
 use crate::protocol::number::{self, Decimal};
 
 pub(super) fn incr(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
@@ -60,7 +60,7 @@ fn add(context: &mut Context<'_>, args: &Arguments<'_>, delta: i64) -> Flow {
 }
 
 /// Stores a value and keeps the item's flags and deadline.
-pub(super) fn store_keeping(
+pub(in super::super) fn store_keeping(
     shard: &mut Shard,
     hash: KeyHash,
     key: &[u8],
@@ -73,7 +73,7 @@ pub(super) fn store_keeping(
 
 /// A value as memcached's incr and decr read it: the first word, up to a space or a NUL, whatever
 /// follows it. (A number that got shorter is followed by spaces.)
-pub(super) fn memcached_number(value: &Value<'_>) -> Option<u64> {
+pub(in super::super) fn memcached_number(value: &Value<'_>) -> Option<u64> {
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r');
     let bytes = value.as_slice()?;
     let first = bytes.iter().position(|byte| !is_space(byte))?;

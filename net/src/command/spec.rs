@@ -1,0 +1,230 @@
+//! What is known of a command beside what it does: names, arity, keys and the facts that COMMAND
+//! tells. Each family declares its own list of these, as constants.
+
+use super::context::{Arguments, Context, Flow};
+
+/// One command, or a subcommand of one.
+#[derive(Debug)]
+pub struct Spec {
+    /// Name in lower case, at most [`NAME_BYTES_MAX`] bytes; a subcommand's without its
+    /// container's.
+    pub name: &'static str,
+    /// Number of arguments with the name (and the container's), or at least that many if negative,
+    /// as Redis counts.
+    pub arity: i8,
+    /// Redis's flags, separated by spaces.
+    pub flags: &'static str,
+    /// The access control categories, separated by spaces.
+    pub categories: &'static str,
+    /// Redis's hints to proxies and clients, separated by spaces.
+    pub tips: &'static str,
+    /// Where its keys are.
+    pub keys: &'static [KeySpec],
+    /// The Redis version that brought it.
+    pub since: &'static str,
+    /// What it costs here.
+    pub cost: &'static str,
+    /// What it does, in a line.
+    pub summary: &'static str,
+    /// What it contains, if it is a container.
+    pub subcommands: &'static [Spec],
+    /// Its function. A container's is called without a subcommand only.
+    pub run: Run,
+    /// The flag `write`: it may change items.
+    pub is_write: bool,
+    /// The flag `no_auth`: it needs no password.
+    pub is_open: bool,
+}
+
+/// A command's function.
+pub(super) type Run = fn(&mut Context<'_>, &Arguments<'_>) -> Flow;
+
+/// Where keys of a command are, and what it does with them: a range from a fixed index.
+#[derive(Debug)]
+pub struct KeySpec {
+    /// Redis's flags, separated by spaces.
+    pub flags: &'static str,
+    /// Index of the first key; the name has index 0.
+    pub first: u8,
+    /// How far behind the first the last is; negative: counted from the last argument, which is
+    /// -1.
+    pub last: i8,
+    /// From one key to the next.
+    pub step: u8,
+}
+
+impl KeySpec {
+    /// Keys from index `first` on.
+    pub const fn new(flags: &'static str, first: u8, last: i8, step: u8) -> KeySpec {
+        KeySpec { flags, first, last, step }
+    }
+
+    /// The indices of the keys among this many arguments.
+    pub fn indices(&self, count: usize) -> impl Iterator<Item = usize> + use<> {
+        let first = usize::from(self.first);
+        let end = if self.last < 0 {
+            count.saturating_sub(usize::from(self.last.unsigned_abs()) - 1)
+        } else {
+            (first + usize::from(self.last.unsigned_abs()) + 1).min(count)
+        };
+        (first..end).step_by(usize::from(self.step))
+    }
+}
+
+/// The longest name.
+pub(super) const NAME_BYTES_MAX: usize = 16;
+
+impl Spec {
+    /// A command without keys, flags or anything to tell.
+    pub const fn new(name: &'static str, arity: i8, run: Run) -> Spec {
+        assert!(name.len() <= NAME_BYTES_MAX && !name.is_empty());
+        Spec {
+            name,
+            arity,
+            flags: "",
+            categories: "",
+            tips: "",
+            keys: &[],
+            since: "1.0.0",
+            cost: "O(1)",
+            summary: "",
+            subcommands: &[],
+            run,
+            is_write: false,
+            is_open: false,
+        }
+    }
+
+    /// Sets Redis's flags.
+    pub const fn flags(mut self, flags: &'static str) -> Spec {
+        self.flags = flags;
+        self.is_write = has_word(flags, "write");
+        self.is_open = has_word(flags, "no_auth");
+        self
+    }
+
+    /// Sets the access control categories.
+    pub const fn categories(mut self, categories: &'static str) -> Spec {
+        self.categories = categories;
+        self
+    }
+
+    /// Sets the hints.
+    pub const fn tips(mut self, tips: &'static str) -> Spec {
+        self.tips = tips;
+        self
+    }
+
+    /// Sets where the keys are.
+    pub const fn keys(mut self, keys: &'static [KeySpec]) -> Spec {
+        self.keys = keys;
+        self
+    }
+
+    /// Sets the Redis version that brought it; 1.0.0 if not.
+    pub const fn since(mut self, since: &'static str) -> Spec {
+        self.since = since;
+        self
+    }
+
+    /// Sets what it costs; O(1) if not.
+    pub const fn cost(mut self, cost: &'static str) -> Spec {
+        self.cost = cost;
+        self
+    }
+
+    /// Sets what it does.
+    pub const fn summary(mut self, summary: &'static str) -> Spec {
+        self.summary = summary;
+        self
+    }
+
+    /// Sets what it contains.
+    pub const fn subcommands(mut self, subcommands: &'static [Spec]) -> Spec {
+        self.subcommands = subcommands;
+        self
+    }
+
+    /// Whether this many arguments, the name included, may be right.
+    pub fn accepts(&self, count: usize) -> bool {
+        let arity = usize::from(self.arity.unsigned_abs());
+        if self.arity >= 0 { count == arity } else { count >= arity }
+    }
+
+    /// The subcommand of this name, in any case.
+    pub fn subcommand(&self, name: &[u8]) -> Option<&'static Spec> {
+        self.subcommands.iter().find(|spec| name.eq_ignore_ascii_case(spec.name.as_bytes()))
+    }
+
+    /// The index of the first key; 0 if it has none.
+    #[inline]
+    pub fn first_key(&self) -> usize {
+        self.keys.first().map_or(0, |keys| usize::from(keys.first))
+    }
+
+    /// First key, last (negative: from the end) and step, as commands were described before key
+    /// specifications; zeros without keys.
+    pub fn key_range(&self) -> (i64, i64, i64) {
+        let Some(first) = self.keys.first() else { return (0, 0, 0) };
+        let last = |keys: &KeySpec| match keys.last {
+            0.. => i64::from(keys.first) + i64::from(keys.last),
+            negative => i64::from(negative),
+        };
+        let to_end = self.keys.iter().map(last).find(|&last| last < 0);
+        let last = to_end.or(self.keys.iter().map(last).max()).unwrap_or(0);
+        (i64::from(first.first), last, i64::from(first.step))
+    }
+}
+
+/// Whether a list of words, separated by spaces, holds this one.
+const fn has_word(list: &str, word: &str) -> bool {
+    let (list, word) = (list.as_bytes(), word.as_bytes());
+    let mut from = 0;
+    while from + word.len() <= list.len() {
+        let mut same = 0;
+        while same < word.len() && list[from + same] == word[same] {
+            same += 1;
+        }
+        let end = from + word.len();
+        let begins = from == 0 || list[from - 1] == b' ';
+        if same == word.len() && begins && (end == list.len() || list[end] == b' ') {
+            return true;
+        }
+        from += 1;
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nothing(_: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
+        Flow::Continue
+    }
+
+    #[test]
+    fn words_are_whole() {
+        assert!(has_word("write fast", "write") && has_word("write fast", "fast"));
+        assert!(!has_word("rewrite fast", "write") && !has_word("writes", "write"));
+        assert!(Spec::new("x", 1, nothing).flags("loading no_auth").is_open);
+    }
+
+    #[test]
+    fn keys_are_where_their_specifications_say() {
+        let spec = Spec::new("bitop", -4, nothing).keys(
+            const { &[KeySpec::new("OW update", 2, 0, 1), KeySpec::new("RO access", 3, -1, 1)] },
+        );
+        assert_eq!((spec.first_key(), spec.key_range()), (2, (2, -1, 1)));
+        let all = |count| -> Vec<usize> {
+            spec.keys.iter().flat_map(move |keys| keys.indices(count)).collect()
+        };
+        assert_eq!(all(6), [2, 3, 4, 5]);
+        let pairs = KeySpec::new("OW", 1, -1, 2);
+        assert_eq!(pairs.indices(5).collect::<Vec<_>>(), [1, 3]);
+        let two = KeySpec::new("RO", 1, 1, 1);
+        assert_eq!(two.indices(5).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(two.indices(2).collect::<Vec<_>>(), [1]);
+        assert_eq!(Spec::new("ping", -1, nothing).key_range(), (0, 0, 0));
+    }
+}
