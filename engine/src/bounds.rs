@@ -218,6 +218,10 @@ pub(crate) const EXPIRY_RING: usize = 2 << EXPIRY_LEVEL_BITS;
 pub(crate) const EXPIRY_GROUPS: usize = EXPIRY_LEVELS * EXPIRY_RING;
 /// Bits of a deadline in milliseconds: some 4,400 years.
 pub(crate) const DEADLINE_BITS: u32 = 47;
+/// How long an item may be overdue when the clock is checked: 20 days.
+pub(crate) const OVERDUE_MS_MAX: u64 = 20 * 86_400_000;
+/// Milliseconds between two checks of that: a day.
+pub(crate) const CLOCK_CHECK_MS: u64 = 86_400_000;
 /// Entries of a chunk: with the link and the count, four cache lines.
 pub(crate) const EXPIRY_CHUNK_ENTRIES: usize = 62;
 /// Entries whose table lines and items are asked for together.
@@ -266,6 +270,7 @@ const _: () = assert!(
     EXPIRY_FINEST_BITS + EXPIRY_LEVELS as u32 * EXPIRY_LEVEL_BITS >= DEADLINE_BITS,
     "the coarsest level reaches every deadline"
 );
+const _: () = assert!(OVERDUE_MS_MAX + 2 * CLOCK_CHECK_MS <= 1 << 31, "a deadline's low 32 bits");
 const _: () = assert!(EXPIRY_GROUPS <= 1 << 13 && DEADLINE_BITS + 1 + 13 <= 64, "a heap node");
 const _: () = assert!(EXPIRY_BUCKET_BITS + 8 <= 32, "an entry is 32 bits");
 const _: () = assert!((EXPIRY_CHUNK_ENTRIES + 2) * 4 == 4 * LINE_BYTES);

@@ -4,9 +4,9 @@
 //! format 1 | [attributes 1] | key length 1/2 | value length 1/2/4 | version 6/8
 //!          | [client flags 4] | [deadline 4/6] | key | value, or page numbers of 4 bytes
 //!
-//! format      bits 0-1  deadline: 0 none, 1 four bytes of ms from the segment's base,
-//!                       2 six bytes of ms on the shard's clock: 47 bits, and the expiry plane in
-//!                       the top bit; 3 as 1, with expiry plane 1
+//! format      bits 0-1  deadline in ms on the shard's clock: 0 none, 1 its low 32 bits,
+//!                       2 six bytes: 47 bits, and the expiry plane in the top bit; 3 as 1, with
+//!                       expiry plane 1
 //!             bit 2     client flags follow
 //!             bits 3-4  value length in 1, 2 or 4 bytes; 3 = 4 bytes and the value is in pages
 //!             bit 5     the attributes byte follows
@@ -19,14 +19,19 @@
 //! Integers are little-endian, nothing is padded or aligned: a 16-byte key with a 64-byte value
 //! has 9 bytes of header. A deadline field of all ones means "no deadline", so that a deadline
 //! can be taken away in place.
+//!
+//! D1. A deadline of four bytes is read as the one nearest to the clock that has these low bits. So
+//! it is written for the next 24.8 days only, and no item may be overdue by as much: the shard
+//! sees to that (`OVERDUE_MS_MAX`). Nothing beside the item has to be read for it, and an item moves
+//! as it is.
 
 use crate::bounds::{DEADLINE_BITS, PAGE_ID_BYTES};
 
 const DEADLINE_MASK: u8 = 0b11;
-const DEADLINE_RELATIVE: u8 = 1;
-const DEADLINE_ABSOLUTE: u8 = 2;
-const DEADLINE_RELATIVE_PLANE: u8 = 3;
-const ABSOLUTE_PLANE: u64 = 1 << DEADLINE_BITS;
+const DEADLINE_NEAR: u8 = 1;
+const DEADLINE_FAR: u8 = 2;
+const DEADLINE_NEAR_PLANE: u8 = 3;
+const FAR_PLANE: u64 = 1 << DEADLINE_BITS;
 const FLAGS: u8 = 1 << 2;
 const VALUE_SHIFT: u32 = 3;
 const VALUE_MASK: u8 = 0b11;
@@ -38,10 +43,12 @@ const WIDE_VERSION: u8 = 1;
 
 /// Versions of the shard's counter that six bytes hold.
 const NARROW_VERSION_MAX: u64 = (1 << 48) - 1;
-const NO_RELATIVE: u32 = u32::MAX;
-const NO_ABSOLUTE: u64 = (1 << DEADLINE_BITS) - 1;
+const NO_NEAR: u32 = u32::MAX;
+const NO_FAR: u64 = (1 << DEADLINE_BITS) - 1;
+/// How far away a deadline of four bytes may be when it is written (D1).
+const NEAR_MS_MAX: u64 = i32::MAX as u64;
 /// The latest deadline that an item can carry, in milliseconds: some 4,400 years.
-pub(crate) const DEADLINE_MS_MAX: u64 = NO_ABSOLUTE - 1;
+pub(crate) const DEADLINE_MS_MAX: u64 = NO_FAR - 1;
 
 /// The longest header.
 pub(crate) const HEADER_BYTES_MAX: usize = 1 + 1 + 2 + 4 + 8 + 4 + 6;
@@ -70,73 +77,66 @@ const HEADER_BYTES: [u8; 256] = {
 pub(crate) enum StoredDeadline {
     /// No field.
     None,
-    /// Milliseconds from the base of the item's segment; `NO_RELATIVE` for no deadline.
-    Relative(u32),
-    /// Milliseconds on the shard's clock; `NO_ABSOLUTE` for no deadline.
-    Absolute(u64),
+    /// The low 32 bits (D1); `NO_NEAR` for no deadline.
+    Near(u32),
+    /// All of it; `NO_FAR` for no deadline.
+    Far(u64),
 }
 
 impl StoredDeadline {
-    /// The shortest form of `deadline_ms` for a segment whose base is `base_ms`.
-    pub(crate) fn shortest(deadline_ms: Option<u64>, base_ms: u64) -> StoredDeadline {
+    /// The shortest form of `deadline_ms`, which is after `now_ms`.
+    pub(crate) fn shortest(deadline_ms: Option<u64>, now_ms: u64) -> StoredDeadline {
         let Some(deadline_ms) = deadline_ms else { return StoredDeadline::None };
-        let relative = deadline_ms.checked_sub(base_ms).and_then(|ms| u32::try_from(ms).ok());
-        match relative {
-            Some(ms) if ms != NO_RELATIVE => StoredDeadline::Relative(ms),
-            _ => StoredDeadline::Absolute(deadline_ms.min(DEADLINE_MS_MAX)),
+        let is_near = deadline_ms.checked_sub(now_ms).is_some_and(|ms| ms <= NEAR_MS_MAX);
+        if is_near && deadline_ms as u32 != NO_NEAR {
+            StoredDeadline::Near(deadline_ms as u32)
+        } else {
+            StoredDeadline::Far(deadline_ms.min(DEADLINE_MS_MAX))
         }
     }
 
     /// `deadline_ms` in the form that is there already, if that form can say it.
-    pub(crate) fn same_form(self, deadline_ms: Option<u64>, base_ms: u64) -> Option<Self> {
-        match (self, StoredDeadline::shortest(deadline_ms, base_ms)) {
+    pub(crate) fn same_form(self, deadline_ms: Option<u64>, now_ms: u64) -> Option<Self> {
+        match (self, StoredDeadline::shortest(deadline_ms, now_ms)) {
             (StoredDeadline::None, StoredDeadline::None) => Some(self),
             (StoredDeadline::None, _) => None,
-            (StoredDeadline::Relative(_), StoredDeadline::None) => {
-                Some(StoredDeadline::Relative(NO_RELATIVE))
-            }
-            (StoredDeadline::Relative(_), StoredDeadline::Absolute(_)) => None,
-            (StoredDeadline::Relative(_), relative) => Some(relative),
-            (StoredDeadline::Absolute(_), _) => {
-                let ms = deadline_ms.map_or(NO_ABSOLUTE, |ms| ms.min(DEADLINE_MS_MAX));
-                Some(StoredDeadline::Absolute(ms))
+            (StoredDeadline::Near(_), StoredDeadline::None) => Some(StoredDeadline::Near(NO_NEAR)),
+            (StoredDeadline::Near(_), StoredDeadline::Far(_)) => None,
+            (StoredDeadline::Near(_), near) => Some(near),
+            (StoredDeadline::Far(_), _) => {
+                let ms = deadline_ms.map_or(NO_FAR, |ms| ms.min(DEADLINE_MS_MAX));
+                Some(StoredDeadline::Far(ms))
             }
         }
     }
 
-    /// The same deadline in a segment whose base is `new_base_ms` instead of `old_base_ms`. The
-    /// form stays, so the item's size does.
-    pub(crate) fn rebased(self, old_base_ms: u64, new_base_ms: u64) -> StoredDeadline {
-        match self {
-            StoredDeadline::Relative(ms) if ms != NO_RELATIVE => {
-                let deadline_ms = old_base_ms + u64::from(ms);
-                // Bases never fall and the item has not expired, so the distance has shrunk.
-                let ms = deadline_ms.saturating_sub(new_base_ms).min(u64::from(NO_RELATIVE - 1));
-                StoredDeadline::Relative(ms as u32)
-            }
-            other => other,
-        }
-    }
-
-    /// The deadline in milliseconds on the shard's clock.
+    /// The deadline in milliseconds on the shard's clock, which reads `now_ms` (D1).
     #[inline]
-    pub(crate) fn resolve(self, base_ms: u64) -> Option<u64> {
+    pub(crate) fn resolve(self, now_ms: u64) -> Option<u64> {
         match self {
             StoredDeadline::None => None,
-            StoredDeadline::Relative(NO_RELATIVE) => None,
-            StoredDeadline::Relative(ms) => Some(base_ms + u64::from(ms)),
-            StoredDeadline::Absolute(NO_ABSOLUTE) => None,
-            StoredDeadline::Absolute(ms) => Some(ms),
+            StoredDeadline::Near(NO_NEAR) => None,
+            StoredDeadline::Near(low_ms) => {
+                Some(now_ms.saturating_add_signed(i64::from(left_ms(low_ms, now_ms))))
+            }
+            StoredDeadline::Far(NO_FAR) => None,
+            StoredDeadline::Far(ms) => Some(ms),
         }
     }
 
     fn bytes(self) -> usize {
         match self {
             StoredDeadline::None => 0,
-            StoredDeadline::Relative(_) => 4,
-            StoredDeadline::Absolute(_) => 6,
+            StoredDeadline::Near(_) => 4,
+            StoredDeadline::Far(_) => 6,
         }
     }
+}
+
+/// The time from `now_ms` to the deadline with these low bits (D1); 0 or less once it has come.
+#[inline(always)]
+fn left_ms(low_ms: u32, now_ms: u64) -> i32 {
+    low_ms.wrapping_sub(now_ms as u32) as i32
 }
 
 /// An item's version and who chose it.
@@ -228,9 +228,9 @@ impl Header {
         }
         match self.deadline {
             StoredDeadline::None => {}
-            StoredDeadline::Relative(ms) => out.push(&ms.to_le_bytes()),
-            StoredDeadline::Absolute(ms) => {
-                let ms = if self.plane { ms | ABSOLUTE_PLANE } else { ms };
+            StoredDeadline::Near(ms) => out.push(&ms.to_le_bytes()),
+            StoredDeadline::Far(ms) => {
+                let ms = if self.plane { ms | FAR_PLANE } else { ms };
                 out.push(&ms.to_le_bytes()[..6]);
             }
         }
@@ -279,15 +279,15 @@ impl Header {
             flags = u32::from_le_bytes(array(bytes, at));
             at += 4;
         }
-        let mut plane = format & DEADLINE_MASK == DEADLINE_RELATIVE_PLANE;
+        let mut plane = format & DEADLINE_MASK == DEADLINE_NEAR_PLANE;
         let deadline = match format & DEADLINE_MASK {
             0 => StoredDeadline::None,
-            DEADLINE_ABSOLUTE => {
+            DEADLINE_FAR => {
                 let ms = six_bytes(bytes, at);
-                plane = ms & ABSOLUTE_PLANE != 0;
-                StoredDeadline::Absolute(ms & !ABSOLUTE_PLANE)
+                plane = ms & FAR_PLANE != 0;
+                StoredDeadline::Far(ms & !FAR_PLANE)
             }
-            _ => StoredDeadline::Relative(u32::from_le_bytes(array(bytes, at))),
+            _ => StoredDeadline::Near(u32::from_le_bytes(array(bytes, at))),
         };
         at += deadline.bytes();
         let header = Header {
@@ -306,9 +306,9 @@ impl Header {
     fn format(&self) -> u8 {
         let deadline = match self.deadline {
             StoredDeadline::None => 0,
-            StoredDeadline::Relative(_) if self.plane => DEADLINE_RELATIVE_PLANE,
-            StoredDeadline::Relative(_) => DEADLINE_RELATIVE,
-            StoredDeadline::Absolute(_) => DEADLINE_ABSOLUTE,
+            StoredDeadline::Near(_) if self.plane => DEADLINE_NEAR_PLANE,
+            StoredDeadline::Near(_) => DEADLINE_NEAR,
+            StoredDeadline::Far(_) => DEADLINE_FAR,
         };
         let bit = |set: bool, bit: u8| if set { bit } else { 0 };
         deadline
@@ -393,6 +393,7 @@ fn six_bytes(bytes: &[u8], at: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bounds::{CLOCK_CHECK_MS, OVERDUE_MS_MAX};
 
     const PLAIN: Header = Header {
         dead: false,
@@ -416,11 +417,8 @@ mod tests {
     fn every_combination_of_fields_reads_back() {
         let versions = [Version::Counted(0), Version::Counted(NARROW_VERSION_MAX)];
         let versions = versions.into_iter().chain([Version::Wide(1), Version::Wide(u64::MAX)]);
-        let deadlines = [
-            StoredDeadline::None,
-            StoredDeadline::Relative(5),
-            StoredDeadline::Absolute(DEADLINE_MS_MAX),
-        ];
+        let deadlines =
+            [StoredDeadline::None, StoredDeadline::Near(5), StoredDeadline::Far(DEADLINE_MS_MAX)];
         let values = [0, 255, 256, 65_535, 65_536];
         for version in versions {
             for deadline in deadlines {
@@ -464,36 +462,57 @@ mod tests {
 
     #[test]
     fn deadlines_choose_their_form_and_keep_it() {
-        let base = 1_000_000;
-        let near = StoredDeadline::shortest(Some(base + 9), base);
-        assert_eq!(near, StoredDeadline::Relative(9));
-        assert_eq!(near.resolve(base), Some(base + 9));
-        assert_eq!(near.rebased(base, base + 4).resolve(base + 4), Some(base + 9));
-        let before = StoredDeadline::shortest(Some(base - 1), base);
-        assert_eq!(before, StoredDeadline::Absolute(base - 1));
-        let edge = base + u64::from(u32::MAX);
-        let far = StoredDeadline::shortest(Some(edge), base);
-        assert_eq!(far, StoredDeadline::Absolute(edge));
-        assert_eq!(near.same_form(Some(edge), base), None);
-        assert_eq!(far.same_form(Some(base + 9), base).unwrap().resolve(base), Some(base + 9));
+        let now = 1_000_000;
+        let near = StoredDeadline::shortest(Some(now + 9), now);
+        assert_eq!(near, StoredDeadline::Near(now as u32 + 9));
+        assert_eq!(near.resolve(now), Some(now + 9));
+        let before = StoredDeadline::shortest(Some(now - 1), now);
+        assert_eq!(before, StoredDeadline::Far(now - 1));
+        let edge = now + NEAR_MS_MAX;
+        assert_eq!(StoredDeadline::shortest(Some(edge), now).bytes(), 4);
+        let far = StoredDeadline::shortest(Some(edge + 1), now);
+        assert_eq!(far, StoredDeadline::Far(edge + 1));
+        assert_eq!(near.same_form(Some(edge + 1), now), None);
+        assert_eq!(far.same_form(Some(now + 9), now).unwrap().resolve(now), Some(now + 9));
         for stored in [near, far, StoredDeadline::None] {
-            let without = stored.same_form(None, base).unwrap();
-            assert_eq!(without.resolve(base), None);
+            let without = stored.same_form(None, now).unwrap();
+            assert_eq!(without.resolve(now), None);
             assert_eq!(without.bytes(), stored.bytes());
-            assert_eq!(without.rebased(base, base + 1).resolve(base + 1), None);
         }
-        assert_eq!(StoredDeadline::None.same_form(Some(base), base), None);
-        let forever = StoredDeadline::shortest(Some(u64::MAX), base);
-        assert_eq!(forever.resolve(base), Some(DEADLINE_MS_MAX));
+        assert_eq!(StoredDeadline::None.same_form(Some(now), now), None);
+        let forever = StoredDeadline::shortest(Some(u64::MAX), now);
+        assert_eq!(forever.resolve(now), Some(DEADLINE_MS_MAX));
+    }
+
+    #[test]
+    fn a_near_deadline_reads_back_until_long_after_it_has_come() {
+        let wrap = 1 << 32;
+        for now in [0, 1, wrap / 2, wrap - 1, wrap, 7 * wrap - 5, (1 << 46) + 12_345] {
+            for away in [1, 2, 4, 1_000, NEAR_MS_MAX - 1, NEAR_MS_MAX] {
+                let deadline = now + away;
+                let stored = StoredDeadline::shortest(Some(deadline), now);
+                if deadline as u32 == NO_NEAR {
+                    assert_eq!(stored, StoredDeadline::Far(deadline), "the mark for none");
+                } else {
+                    assert_eq!(stored, StoredDeadline::Near(deadline as u32));
+                }
+                for later in [now, now + away / 2, deadline - 1, deadline] {
+                    assert_eq!(stored.resolve(later), Some(deadline));
+                }
+                for overdue in [1, OVERDUE_MS_MAX, OVERDUE_MS_MAX + CLOCK_CHECK_MS] {
+                    assert_eq!(stored.resolve(deadline + overdue), Some(deadline));
+                }
+            }
+        }
     }
 
     #[test]
     fn a_deadline_is_overwritten_in_place() {
-        let header = Header { deadline: StoredDeadline::Relative(5), flags: 3, ..PLAIN };
+        let header = Header { deadline: StoredDeadline::Near(5), flags: 3, ..PLAIN };
         let mut bytes = [0; HEADER_BYTES_MAX];
         header.encode(&mut bytes);
-        set_deadline(&mut bytes, &header, StoredDeadline::Relative(77));
-        let now = Header { deadline: StoredDeadline::Relative(77), ..header };
+        set_deadline(&mut bytes, &header, StoredDeadline::Near(77));
+        let now = Header { deadline: StoredDeadline::Near(77), ..header };
         assert_eq!(Header::decode(&bytes), now);
         for plane in [true, false] {
             set_plane(&mut bytes, &now, plane);

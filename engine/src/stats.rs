@@ -123,6 +123,9 @@ pub struct Counters {
     pub chain_evictions: u64,
     /// The most lines of a chain that one lookup read.
     pub chain_lines_max: u64,
+    /// Flushes because the clock had come weeks past a deadline whose item was still there: the host
+    /// was suspended, or nobody called `expire`.
+    pub clock_flushes: u64,
     /// Writes that failed for want of room.
     pub no_space: u64,
 }

@@ -124,6 +124,104 @@ fn room_is_taken_from_due_items_first() {
     shard.validate().unwrap();
 }
 
+/// Deadlines around what four bytes can tell, from a clock at `now_ms`.
+fn deadlines_around(now_ms: u64) -> Vec<u64> {
+    let near_ms_max = (1 << 31) - 1;
+    let away = [1, 3_600_000, DAY_MS, 20 * DAY_MS, 24 * DAY_MS, 25 * DAY_MS, 60 * DAY_MS];
+    let edges = [near_ms_max - 1, near_ms_max, near_ms_max + 1, 1 << 32, 4_000 * DAY_MS];
+    // The last one has the low bits that stand for no deadline.
+    let marked = (now_ms | u64::from(u32::MAX)) - now_ms;
+    away.into_iter().chain(edges).chain([marked]).map(|ms| now_ms + ms).collect()
+}
+
+/// Whether the item is there, with the deadline that it was given.
+fn is_there(shard: &mut Shard, deadline_ms: u64, now_ms: u64) -> bool {
+    let name = deadline_ms.to_le_bytes();
+    let hash = shard.hash(&name);
+    let entry = shard.peek(hash, &name, now_ms);
+    entry.is_some_and(|entry| {
+        assert_eq!(entry.deadline_ms, Some(deadline_ms));
+        true
+    })
+}
+
+#[test]
+fn deadlines_hold_over_weeks_and_months() {
+    for (start_ms, step_ms) in [
+        (0, DAY_MS),
+        (u64::from(u32::MAX) - 5, 6 * 3_600_000),
+        (3 << 31, 7 * DAY_MS + 1),
+        ((1 << 40) + 77, 19 * DAY_MS),
+    ] {
+        let mut shard = shard(1 << 20);
+        let deadlines = deadlines_around(start_ms);
+        for &deadline_ms in &deadlines {
+            set_until(&mut shard, &deadline_ms.to_le_bytes(), b"v", deadline_ms, start_ms);
+        }
+        let mut now_ms = start_ms;
+        while now_ms < start_ms + 130 * DAY_MS {
+            for &deadline_ms in &deadlines {
+                assert_eq!(is_there(&mut shard, deadline_ms, now_ms), now_ms < deadline_ms);
+            }
+            shard.validate().unwrap();
+            now_ms += step_ms;
+            // The clock jumps over groups of all widths; splitting them takes several calls.
+            while shard.expire(now_ms, 64).more_due {}
+        }
+        assert_eq!(shard.stats().counters.clock_flushes, 0);
+        assert_eq!(shard.len(), 1, "the one that is due in eleven years");
+    }
+}
+
+#[test]
+fn a_clock_that_jumps_by_weeks_never_brings_an_item_back() {
+    for jump_ms in [19 * DAY_MS, 24 * DAY_MS, 26 * DAY_MS, 51 * DAY_MS, 1 << 31, 1 << 32, 3 << 32] {
+        let mut shard = shard(1 << 20);
+        let start_ms = 10 * DAY_MS;
+        let deadlines = deadlines_around(start_ms);
+        set(&mut shard, b"stays", b"v").unwrap();
+        for &deadline_ms in &deadlines {
+            set_until(&mut shard, &deadline_ms.to_le_bytes(), b"v", deadline_ms, start_ms);
+        }
+        // Nobody calls `expire`.
+        let now_ms = start_ms + jump_ms;
+        let is_weeks = jump_ms > 20 * DAY_MS;
+        for &deadline_ms in &deadlines {
+            let expected = now_ms < deadline_ms && !is_weeks;
+            assert_eq!(is_there(&mut shard, deadline_ms, now_ms), expected, "{jump_ms}");
+        }
+        let stats = shard.stats();
+        assert_eq!(stats.counters.clock_flushes, u64::from(is_weeks));
+        assert_eq!(stats.items == 0, is_weeks);
+        shard.validate().unwrap();
+        set_until(&mut shard, b"new", b"v", now_ms + 5, now_ms);
+        assert_eq!(shard.len(), stats.items + 1);
+        let hash = shard.hash(b"new");
+        assert!(shard.peek(hash, b"new", now_ms + 4).is_some());
+        assert!(shard.peek(hash, b"new", now_ms + 5).is_none());
+    }
+}
+
+#[test]
+fn without_expiry_an_item_that_nobody_reads_is_flushed_in_time() {
+    let mut shard = shard(1 << 20);
+    set_until(&mut shard, b"unread", b"v", DAY_MS, 0);
+    let flushed = (1..100).find(|days| {
+        let now_ms = days * DAY_MS;
+        let hash = shard.hash(b"other");
+        shard.peek(hash, b"other", now_ms);
+        shard.stats().counters.clock_flushes > 0
+    });
+    assert_eq!(flushed, Some(21), "when it is overdue by 20 days");
+    // Items without a deadline, or not due yet, are nobody's concern.
+    set(&mut shard, b"stays", b"v").unwrap();
+    set_until(&mut shard, b"later", b"v", 900 * DAY_MS, 100 * DAY_MS);
+    let hash = shard.hash(b"stays");
+    assert!(shard.peek(hash, b"stays", 800 * DAY_MS).is_some());
+    assert_eq!(shard.stats().counters.clock_flushes, 1);
+    shard.validate().unwrap();
+}
+
 #[test]
 fn the_next_deadline_tells_how_long_to_sleep() {
     let mut shard = shard(1 << 20);

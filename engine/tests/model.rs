@@ -13,6 +13,8 @@ use pinion_engine::{
     ShardConfig, Stored,
 };
 
+const DAY_MS: u64 = 86_400_000;
+
 #[derive(Clone, Debug, PartialEq)]
 struct Item {
     value: Vec<u8>,
@@ -93,7 +95,8 @@ impl Run {
         };
         let deadline = match self.random.below(8) {
             0 => Deadline::At(self.now_ms + self.random.below(2_000)),
-            1 => Deadline::At(self.now_ms + (1 << 32) + self.random.below(2_000)),
+            4 => Deadline::At(self.now_ms + self.random.below(40 * DAY_MS)),
+            1 => Deadline::At(self.now_ms + (1 << 32) + self.random.below(2_000) - 1_000),
             2 => Deadline::At(self.now_ms - self.random.below(2)),
             3 => Deadline::Keep,
             _ => Deadline::None,
@@ -208,6 +211,19 @@ impl Run {
         }
     }
 
+    /// Moves the clock by days. Over so many that deadlines could not be told, all is flushed.
+    fn jump(&mut self, ms: u64) {
+        self.now_ms += ms;
+        let flushes = self.shard.stats().counters.clock_flushes;
+        self.shard.maintain(self.now_ms, 0);
+        let flushed = self.shard.stats().counters.clock_flushes - flushes;
+        assert!(flushed <= 1);
+        if flushed > 0 {
+            assert_eq!(self.shard.len(), 0);
+            self.model.clear();
+        }
+    }
+
     fn step(&mut self) {
         // Half of the steps go to a tenth of the keys.
         let range = if self.random.one_in(2) { self.keys } else { self.keys / 10 };
@@ -222,7 +238,15 @@ impl Run {
                 self.model.clear();
                 assert_eq!(self.shard.len(), 0);
             }
-            81 if self.random.one_in(100) => self.now_ms += 1 << 31,
+            81 if self.random.one_in(50) => {
+                let days = 1 + self.random.below(40);
+                let rest = self.random.below(5);
+                self.jump(days * DAY_MS + rest);
+            }
+            81 if self.random.one_in(50) => {
+                let bits = 31 + self.random.below(2);
+                self.jump(1 << bits);
+            }
             82 => {
                 let budget = self.random.below(50) as usize;
                 assert!(self.shard.maintain(self.now_ms, budget) <= budget);

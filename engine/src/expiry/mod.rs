@@ -199,6 +199,14 @@ impl Expiry {
         self.next_due_ms().is_some_and(|due_ms| due_ms <= now_ms)
     }
 
+    /// Whether a group that starts before `time_ms` may hold entries. If not, no item is due before
+    /// `time_ms` (X1). Looks at no more groups than there are places.
+    pub(crate) fn has_entries_before(&self, time_ms: u64) -> bool {
+        let queued = self.heap.iter().map(|&Reverse(node)| Group::from_node(node));
+        let mut groups = queued.chain(self.splits.iter().flatten().copied());
+        groups.any(|group| group.start_ms() < time_ms)
+    }
+
     /// Whether a sweep goes on, or is to begin: well before the entries allowed are reached, so
     /// that it ends in time.
     #[inline]

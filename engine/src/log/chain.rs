@@ -3,7 +3,7 @@
 use super::segment::{Kind, Segment};
 use super::{Log, NO_SEGMENT, Queue};
 use crate::bounds::SLACK_ONE_IN;
-use crate::item::{self, Header};
+use crate::item::Header;
 
 /// One queue: segments linked from the oldest to the youngest.
 #[derive(Clone, Copy, Debug)]
@@ -90,15 +90,15 @@ impl Log {
         tail.is_some_and(|tail| tail.epoch != self.epoch)
     }
 
-    /// Makes sure that a queue's head segment has `bytes` left, opening a segment if it must, and
-    /// returns the head's base. `None` when the reservation has no free segment.
-    pub(crate) fn open_head(&mut self, queue: Queue, bytes: usize, now_ms: u64) -> Option<u64> {
+    /// Makes sure that a queue's head segment has `bytes` left, opening a segment if it must.
+    /// `false` when the reservation has no free segment.
+    pub(crate) fn open_head(&mut self, queue: Queue, bytes: usize) -> bool {
         debug_assert!(bytes <= self.segment_bytes());
         if self.chain(queue).head == NO_SEGMENT || self.head_left_bytes(queue) < bytes {
-            let opened = self.open_segment(Kind::Log(queue), now_ms)?;
+            let Some(opened) = self.open_segment(Kind::Log(queue)) else { return false };
             self.link_head(queue, opened);
         }
-        Some(self.segments[self.chain(queue).head as usize].base_ms)
+        true
     }
 
     /// Takes `bytes` at a queue's head for a new live item that costs `cost`, whose bytes the
@@ -143,35 +143,10 @@ impl Log {
         self.segment_of_mut(offset).passed_bytes += item_bytes as u32;
     }
 
-    /// Makes sure that the head of `to` has room for the item at `offset`, and a base from which
-    /// its deadline can be told. `None` when the reservation has no free segment.
-    pub(crate) fn open_head_for(
-        &mut self,
-        to: Queue,
-        offset: u64,
-        header: &Header,
-        now_ms: u64,
-    ) -> Option<()> {
-        let head = self.chain(to).head;
-        if head != NO_SEGMENT && !self.can_date(head, offset, header) {
-            let opened = self.open_segment(Kind::Log(to), now_ms)?;
-            self.link_head(to, opened);
-        }
-        self.open_head(to, self.item_bytes(header), now_ms).map(|_| ())
-    }
-
     /// Copies the live item at `offset`, where a cursor stands, to the head of `to`, moves the
-    /// cursor over it, and returns its new offset. The head is ready for it (`open_head_for`).
+    /// cursor over it, and returns its new offset. The head has room for it (`open_head`).
     pub(crate) fn pass_by_copy(&mut self, offset: u64, header: &Header, to: Queue) -> u64 {
         self.pass_into(offset, header, self.chain(to).head)
-    }
-
-    /// Whether the deadline of the item at `offset` can be told in its form from the base of
-    /// segment `target`: not from one that is weeks older, in four bytes.
-    pub(super) fn can_date(&self, target: u32, offset: u64, header: &Header) -> bool {
-        let base_ms = self.segments[target as usize].base_ms;
-        let deadline_ms = self.deadline_ms(offset, header);
-        header.deadline.same_form(deadline_ms, base_ms).is_some()
     }
 
     /// As `pass_by_copy`, to the end of a segment with room.
@@ -181,17 +156,11 @@ impl Log {
         let from = self.queue_of(source);
         self.chain_mut(from).cost -= cost;
         let segment = self.segment_of_mut(source);
-        let old_base_ms = segment.base_ms;
         segment.live_bytes -= item_bytes as u32;
         segment.cost -= cost;
         segment.passed_bytes += item_bytes as u32;
-        let new_base_ms = self.segments[target as usize].base_ms;
         let target = self.extend(target, item_bytes, cost);
         self.bytes.copy_within(source as usize..source as usize + item_bytes, target as usize);
-        let deadline = header.deadline.rebased(old_base_ms, new_base_ms);
-        if deadline != header.deadline {
-            item::set_deadline(&mut self.bytes[target as usize..], header, deadline);
-        }
         target
     }
 

@@ -47,7 +47,6 @@ impl Log {
         &mut self,
         offset: u64,
         header: &Header,
-        now_ms: u64,
         may_open: bool,
     ) -> Option<u64> {
         let before = self.segments[self.hand as usize].previous;
@@ -55,7 +54,6 @@ impl Log {
         let has_room = self.segments.get(before as usize).is_some_and(|target| {
             target.epoch == self.epoch
                 && self.segment_bytes() - target.fill_bytes as usize >= item_bytes
-                && self.can_date(before, offset, header)
         });
         if has_room {
             let target = self.pass_into(offset, header, before);
@@ -66,7 +64,7 @@ impl Log {
             return None;
         }
         let kind = self.segments[self.hand as usize].kind;
-        let fresh = self.open_segment(kind, now_ms)?;
+        let fresh = self.open_segment(kind)?;
         self.link_before(fresh, self.hand);
         let target = self.pass_into(offset, header, fresh);
         self.note_slack(fresh);

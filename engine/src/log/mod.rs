@@ -48,7 +48,7 @@ use supply::Supply;
 use crate::bounds::{PAGE_BYTES_MAX, PAGES_PER_SEGMENT_MAX};
 use crate::config::Cost;
 use crate::intrinsics::prefetch_bytes;
-use crate::item::{self, Header, StoredDeadline, Version};
+use crate::item::{self, Header, Version};
 use crate::mapping::Mapped;
 use crate::policy::Queue;
 
@@ -245,35 +245,25 @@ impl Log {
         &self.at(offset)[header.header_bytes()..][..header.key_bytes]
     }
 
-    /// The deadline of the item at `offset`, in milliseconds on the shard's clock.
-    #[inline]
-    pub(crate) fn deadline_ms(&self, offset: u64, header: &Header) -> Option<u64> {
-        match header.deadline {
-            StoredDeadline::None => None,
-            deadline => deadline.resolve(self.base_ms(offset)),
-        }
-    }
-
     /// Whether the item at `offset`, which is not marked dead, may be served.
     #[inline]
     pub(crate) fn state(&self, offset: u64, header: &Header, now_ms: u64) -> State {
-        let flushed = match header.version {
-            Version::Counted(version) => version <= self.version_floor,
-            Version::Wide(_) => self.segment_of(offset).epoch != self.epoch,
-        };
-        if flushed {
+        if self.is_flushed(offset, header) {
             return State::Flushed;
         }
-        match self.deadline_ms(offset, header) {
+        match header.deadline.resolve(now_ms) {
             Some(deadline_ms) if deadline_ms <= now_ms => State::Expired,
             _ => State::Live,
         }
     }
 
-    /// The clock's reading when the segment of `offset` was opened.
+    /// Whether a flush came after the item at `offset` (G3).
     #[inline]
-    pub(crate) fn base_ms(&self, offset: u64) -> u64 {
-        self.segment_of(offset).base_ms
+    pub(crate) fn is_flushed(&self, offset: u64, header: &Header) -> bool {
+        match header.version {
+            Version::Counted(version) => version <= self.version_floor,
+            Version::Wide(_) => self.segment_of(offset).epoch != self.epoch,
+        }
     }
 
     /// Marks the item at `offset` dead and frees its pages. The caller sees to its slot.

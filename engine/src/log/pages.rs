@@ -40,9 +40,9 @@ impl Log {
     }
 
     /// Makes sure that `pages` pages are free. `false` when the reservation has no segment left.
-    pub(crate) fn open_pages(&mut self, pages: usize, now_ms: u64) -> bool {
+    pub(crate) fn open_pages(&mut self, pages: usize) -> bool {
         while self.pages_free < pages {
-            let Some(index) = self.open_segment(Kind::Pages, now_ms) else { return false };
+            let Some(index) = self.open_segment(Kind::Pages) else { return false };
             self.pages_free += self.pages_per_segment();
             self.link_pages(index);
         }

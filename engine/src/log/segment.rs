@@ -16,11 +16,9 @@ pub(super) enum Kind {
     Pages,
 }
 
-/// The side record of a segment: 48 bytes for each 4 to 256 KiB.
+/// The side record of a segment: 40 bytes for each 4 to 256 KiB.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment {
-    /// The clock when the segment was opened; short deadlines count from here.
-    pub(super) base_ms: u64,
     /// What its live items ahead of the cursor cost; meaningless once the epoch is an older one.
     pub(super) cost: u64,
     /// Bytes of live items ahead of the cursor; meaningless once the epoch is an older one.
@@ -43,7 +41,7 @@ pub(super) struct Segment {
     pub(super) kind: Kind,
 }
 
-const _: () = assert!(size_of::<Segment>() <= 48);
+const _: () = assert!(size_of::<Segment>() <= 40);
 
 impl Segment {
     /// Bytes that no cursor has passed.
@@ -56,7 +54,6 @@ impl Segment {
 impl Segment {
     /// A segment that is not used.
     pub(super) const FREE: Segment = Segment {
-        base_ms: 0,
         cost: 0,
         live_bytes: 0,
         fill_bytes: 0,
@@ -72,8 +69,8 @@ impl Segment {
 
 impl Log {
     /// Takes a free segment, one that is in memory if there is one.
-    pub(super) fn open_segment(&mut self, kind: Kind, now_ms: u64) -> Option<u32> {
-        let opened = Segment { base_ms: now_ms, epoch: self.epoch, kind, ..Segment::FREE };
+    pub(super) fn open_segment(&mut self, kind: Kind) -> Option<u32> {
+        let opened = Segment { epoch: self.epoch, kind, ..Segment::FREE };
         let index = self.take_free()?;
         self.segments[index as usize] = opened;
         self.in_use += 1;

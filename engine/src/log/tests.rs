@@ -25,28 +25,21 @@ fn header(value_bytes: usize, version: Version) -> Header {
     }
 }
 
-fn append(log: &mut Log, header: &Header, now_ms: u64) -> u64 {
+fn append(log: &mut Log, header: &Header) -> u64 {
     let item_bytes = log.item_bytes(header);
-    assert!(log.open_pages(header.pages(PAGE_BYTES), now_ms));
-    let base_ms = log.open_head(Queue::Window, item_bytes, now_ms).unwrap();
-    let header = match header.deadline {
-        StoredDeadline::Absolute(ms) => {
-            Header { deadline: StoredDeadline::shortest(Some(ms), base_ms), ..*header }
-        }
-        _ => *header,
-    };
-    let offset = log.append(Queue::Window, log.item_bytes(&header), log.cost_of(&header));
+    assert!(log.open_pages(header.pages(PAGE_BYTES)));
+    assert!(log.open_head(Queue::Window, item_bytes));
+    let offset = log.append(Queue::Window, item_bytes, log.cost_of(header));
     header.encode(log.at_mut(offset, item_bytes));
     if header.paged {
         let value = vec![header.version.number() as u8; header.value_bytes];
-        log.write_pages(log.page_ids_offset(offset, &header), &value);
+        log.write_pages(log.page_ids_offset(offset, header), &value);
     }
     offset
 }
 
 fn check(log: &Log) {
-    log.check(|offset, header| Ok(!header.dead && log.state(offset, header, 0) == State::Live))
-        .unwrap();
+    log.check(|offset, header| Ok(!header.dead && !log.is_flushed(offset, header))).unwrap();
 }
 
 #[test]
@@ -56,7 +49,7 @@ fn items_stay_within_segments_and_come_back_in_order() {
     let offsets: Vec<u64> = sizes
         .iter()
         .enumerate()
-        .map(|(n, &bytes)| append(&mut log, &header(bytes, Version::Counted(n as u64 + 1)), 0))
+        .map(|(n, &bytes)| append(&mut log, &header(bytes, Version::Counted(n as u64 + 1))))
         .collect();
     assert_eq!(log.segments_in_use(), 2);
     check(&log);
@@ -82,47 +75,41 @@ fn the_reservation_ends_with_an_answer() {
     let mut log = log(2);
     let big = header(1_000, Version::Counted(1));
     for _ in 0..8 {
-        append(&mut log, &big, 0);
+        append(&mut log, &big);
     }
-    assert_eq!(log.open_head(Queue::Window, 1_012, 0), None);
-    assert!(!log.open_pages(1, 0));
+    assert!(!log.open_head(Queue::Window, 1_012));
+    assert!(!log.open_pages(1));
 }
 
 #[test]
-fn a_copy_keeps_the_deadline_under_another_base() {
+fn a_copy_keeps_the_deadline() {
     let mut log = log(4);
-    let deadline = StoredDeadline::Absolute(5_000);
-    let with_deadline = Header { deadline, ..header(10, Version::Counted(1)) };
-    append(&mut log, &with_deadline, 1_000);
-    while log.head_left_bytes(Queue::Window) > 1_100 {
-        append(&mut log, &header(1_000, Version::Counted(2)), 1_000);
+    for deadline_ms in [5_000, 60 * 86_400_000] {
+        let deadline = StoredDeadline::shortest(Some(deadline_ms), 1_000);
+        append(&mut log, &Header { deadline, ..header(10, Version::Counted(1)) });
+        let Tail::Item(offset, found) = log.tail(Queue::Window) else {
+            panic!("an item is at the tail")
+        };
+        let moved = advance(&mut log, Queue::Window, Queue::Protected);
+        assert_ne!(moved, offset);
+        let header = log.header(moved);
+        assert_eq!((header, header.deadline), (found, deadline));
+        assert_eq!(log.state(moved, &header, deadline_ms - 1), State::Live);
+        assert_eq!(log.state(moved, &header, deadline_ms), State::Expired);
+        check(&log);
     }
-    append(&mut log, &header(1_000, Version::Counted(3)), 1_000);
-    append(&mut log, &header(1_000, Version::Counted(4)), 3_000);
-    let Tail::Item(offset, found) = log.tail(Queue::Window) else {
-        panic!("an item is at the tail")
-    };
-    assert_eq!(found.deadline, StoredDeadline::Relative(4_000));
-    let moved = log.pass_by_copy(offset, &found, Queue::Window);
-    assert_ne!(moved, offset);
-    let header = log.header(moved);
-    assert_eq!(header.deadline, StoredDeadline::Relative(2_000));
-    assert_eq!(log.deadline_ms(moved, &header), Some(5_000));
-    assert_eq!(log.state(moved, &header, 4_999), State::Live);
-    assert_eq!(log.state(moved, &header, 5_000), State::Expired);
-    check(&log);
 }
 
 #[test]
 fn a_flush_spares_what_comes_after_it_wide_versions_included() {
     let mut log = log(8);
-    let old = append(&mut log, &header(10, Version::Counted(1)), 0);
-    let old_wide = append(&mut log, &header(10, Version::Wide(u64::MAX)), 0);
-    let old_paged = append(&mut log, &header(5_000, Version::Counted(2)), 0);
+    let old = append(&mut log, &header(10, Version::Counted(1)));
+    let old_wide = append(&mut log, &header(10, Version::Wide(u64::MAX)));
+    let old_paged = append(&mut log, &header(5_000, Version::Counted(2)));
     log.flush(3);
     assert_eq!((log.live_items(), log.live_bytes()), (0, 0));
-    let new = append(&mut log, &header(10, Version::Counted(4)), 0);
-    let new_wide = append(&mut log, &header(10, Version::Wide(1)), 0);
+    let new = append(&mut log, &header(10, Version::Counted(4)));
+    let new_wide = append(&mut log, &header(10, Version::Wide(1)));
     for (offset, state) in [
         (old, State::Flushed),
         (old_wide, State::Flushed),
@@ -147,15 +134,14 @@ fn a_flush_spares_what_comes_after_it_wide_versions_included() {
 #[test]
 fn pages_come_from_the_fullest_segment_and_empty_segments_go_back() {
     let mut log = log(16);
-    let paged: Vec<u64> = (1..=4)
-        .map(|n| append(&mut log, &header(3 * PAGE_BYTES, Version::Counted(n)), 0))
-        .collect();
+    let paged: Vec<u64> =
+        (1..=4).map(|n| append(&mut log, &header(3 * PAGE_BYTES, Version::Counted(n)))).collect();
     assert_eq!(log.segments_in_use(), 1 + 3);
     assert_eq!(log.page_bytes_used(), 12 * PAGE_BYTES as u64);
     // The second item has pages in the first and the second segment.
     log.bury(paged[1], &log.header(paged[1]), State::Live);
     check(&log);
-    let refill = append(&mut log, &header(PAGE_BYTES + 1, Version::Counted(9)), 0);
+    let refill = append(&mut log, &header(PAGE_BYTES + 1, Version::Counted(9)));
     assert_eq!(log.segments_in_use(), 1 + 3);
     check(&log);
     for &offset in [paged[0], paged[2], paged[3], refill].iter() {
@@ -171,7 +157,7 @@ fn gathering_empties_sparse_segments() {
     let mut log = log(32);
     // Segments of four pages, one item each; then three items of four go.
     let items: Vec<u64> = (0..32)
-        .map(|n| append(&mut log, &header(PAGE_BYTES + 1, Version::Counted(n + 1)), 0))
+        .map(|n| append(&mut log, &header(PAGE_BYTES + 1, Version::Counted(n + 1))))
         .collect();
     for (n, &offset) in items.iter().enumerate() {
         if n % 2 == 1 {
@@ -196,9 +182,9 @@ fn gathering_empties_sparse_segments() {
 }
 
 /// Passes the item at the tail of a queue by a copy to the head of another.
-fn advance(log: &mut Log, from: Queue, to: Queue, now_ms: u64) -> u64 {
+fn advance(log: &mut Log, from: Queue, to: Queue) -> u64 {
     let Tail::Item(offset, header) = log.tail(from) else { panic!("{from:?} has an item") };
-    log.open_head_for(to, offset, &header, now_ms).unwrap();
+    assert!(log.open_head(to, log.item_bytes(&header)));
     log.pass_by_copy(offset, &header, to)
 }
 
@@ -206,18 +192,18 @@ fn advance(log: &mut Log, from: Queue, to: Queue, now_ms: u64) -> u64 {
 fn items_change_queues_one_by_one_and_by_the_segment() {
     let mut log = log(16);
     for n in 1..=16 {
-        append(&mut log, &header(1_000, Version::Counted(n)), 0);
+        append(&mut log, &header(1_000, Version::Counted(n)));
     }
     // Four items to a segment.
     assert!(!log.relabel_tail(Queue::Window, Queue::Probation, 4 * 1_013 - 1));
     assert!(log.relabel_tail(Queue::Window, Queue::Probation, 4 * 1_013));
     check(&log);
-    let moved = advance(&mut log, Queue::Window, Queue::Protected, 0);
+    let moved = advance(&mut log, Queue::Window, Queue::Protected);
     assert_eq!(log.queue_of(moved), Queue::Protected);
     assert_eq!(log.queue_cost(Queue::Protected), 1_013);
     assert!(!log.relabel_tail(Queue::Window, Queue::Probation, u64::MAX), "partly passed");
     for _ in 0..3 {
-        advance(&mut log, Queue::Window, Queue::Probation, 0);
+        advance(&mut log, Queue::Window, Queue::Probation);
     }
     assert_eq!(log.tail(Queue::Window), Tail::SegmentFreed);
     assert!(log.relabel_tail(Queue::Window, Queue::Probation, u64::MAX));
@@ -229,7 +215,7 @@ fn items_change_queues_one_by_one_and_by_the_segment() {
     let mut versions = Vec::new();
     while let Tail::Item(_, header) = log.tail(Queue::Probation) {
         versions.push(header.version.number());
-        advance(&mut log, Queue::Probation, Queue::Protected, 0);
+        advance(&mut log, Queue::Probation, Queue::Protected);
         log.tail(Queue::Probation);
         check(&log);
     }
@@ -237,25 +223,10 @@ fn items_change_queues_one_by_one_and_by_the_segment() {
 }
 
 #[test]
-fn a_deadline_weeks_away_opens_a_segment_that_can_tell_it() {
-    let mut log = log(8);
-    let day_ms = 86_400_000;
-    append(&mut log, &header(10, Version::Counted(1)), 0);
-    advance(&mut log, Queue::Window, Queue::Protected, 0);
-    let deadline = StoredDeadline::Absolute(60 * day_ms);
-    assert_eq!(log.tail(Queue::Window), Tail::SegmentFreed);
-    append(&mut log, &Header { deadline, ..header(10, Version::Counted(2)) }, 40 * day_ms);
-    let moved = advance(&mut log, Queue::Window, Queue::Protected, 41 * day_ms);
-    let header = log.header(moved);
-    assert_eq!(log.deadline_ms(moved, &header), Some(60 * day_ms));
-    check(&log);
-}
-
-#[test]
 fn the_cleaner_closes_holes_and_keeps_the_order() {
     let mut log = log(64);
     let items: Vec<u64> =
-        (0..80).map(|n| append(&mut log, &header(500, Version::Counted(n + 1)), 0)).collect();
+        (0..80).map(|n| append(&mut log, &header(500, Version::Counted(n + 1)))).collect();
     for (n, &offset) in items.iter().enumerate() {
         if n % 2 == 0 {
             log.bury(offset, &log.header(offset), State::Live);
@@ -268,7 +239,7 @@ fn the_cleaner_closes_holes_and_keeps_the_order() {
             Cleaning::Moved => {}
             Cleaning::Item(offset, header) if header.dead => log.pass_dead(offset, &header),
             Cleaning::Item(offset, header) => {
-                log.clean_copy(offset, &header, 0, true).unwrap();
+                log.clean_copy(offset, &header, true).unwrap();
             }
         }
         check(&log);

@@ -120,7 +120,7 @@ impl Shard {
     /// present item.
     pub(super) fn plan_filing(&self, old: Option<&Found>, deadline_ms: Option<u64>) -> Filing {
         let new_ms = deadline_ms.map(|ms| ms.min(DEADLINE_MS_MAX));
-        let old_ms = old.and_then(|old| self.log.deadline_ms(old.offset, &old.header));
+        let old_ms = old.and_then(|old| old.header.deadline.resolve(self.now_ms));
         let covered = match (old_ms, new_ms) {
             (_, None) => true,
             (None, Some(_)) => false,
@@ -217,7 +217,7 @@ impl Shard {
     #[inline]
     fn add_to_class(&self, class: &mut Class, prefix: u32, plane: bool, offset: u64) {
         let header = self.log.header(offset);
-        let Some(deadline_ms) = self.log.deadline_ms(offset, &header) else { return };
+        let Some(deadline_ms) = header.deadline.resolve(self.now_ms) else { return };
         let state = self.log.state(offset, &header, self.now_ms);
         if state == State::Flushed || (state == State::Live && header.plane != plane) {
             return;

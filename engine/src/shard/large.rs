@@ -135,9 +135,7 @@ impl Shard {
             self.check_arriving(write, pages)?;
             let need = Need { pages, ..Need::default() };
             self.expire_for(&need);
-            if self.make_room_in_steps(&need, APPEND_STEPS_MAX)?
-                && !self.log.open_pages(pages, self.now_ms)
-            {
+            if self.make_room_in_steps(&need, APPEND_STEPS_MAX)? && !self.log.open_pages(pages) {
                 return self.no_space();
             }
         }

@@ -12,6 +12,10 @@
 //! - S2. At most one such item has a given key and may be served.
 //! - S3. The shard's clock never runs backwards: a reading earlier than the last counts as the
 //!   last.
+//! - S4. No item is overdue by more than `OVERDUE_MS_MAX` and a `CLOCK_CHECK_MS`, as its deadline
+//!   could not be told any more (D1 of `item`). Expiry removes overdue items within milliseconds;
+//!   but a host that was suspended for weeks, or a caller that never calls `expire`, may bring a
+//!   clock reading that finds older ones: then everything is flushed, as a cache may always miss.
 //!
 //! Cost: a lookup reads about 1.1 table lines and the item. A write does besides a bounded number
 //! of tail steps and at most one split or merge. Nothing here asks the allocator for memory.
@@ -34,7 +38,10 @@ pub use expire::Expired;
 pub use large::{LargeWrite, PinLimit, PinnedValue};
 use residents::Seen;
 
-use crate::bounds::{BYTES_PER_SIDE_ITEM, LINE_BYTES, OVERFLOW_LINES_MAX, PREFETCH_BYTES_MAX};
+use crate::bounds::{
+    BYTES_PER_SIDE_ITEM, CLOCK_CHECK_MS, LINE_BYTES, OVERDUE_MS_MAX, OVERFLOW_LINES_MAX,
+    PREFETCH_BYTES_MAX,
+};
 use crate::config::{EngineError, Limits, ShardConfig};
 use crate::expiry::Expiry;
 use crate::hash::KeyHash;
@@ -62,6 +69,8 @@ pub struct Shard {
     value_bytes_max: usize,
     /// The latest clock reading handed in (S3).
     now_ms: u64,
+    /// The reading from which on overdue items are looked for (S4).
+    clock_check_ms: u64,
     /// The counter that versions come from: the number of mutations so far.
     version: u64,
     /// What the shard may hold while it is above a lowered limit.
@@ -143,6 +152,7 @@ impl Shard {
             key_bytes_max: config.key_bytes_max,
             value_bytes_max: config.value_bytes_max,
             now_ms: 0,
+            clock_check_ms: 0,
             version: 0,
             ceiling: None,
             ahead: [Ahead::default(); QUEUES],
@@ -248,7 +258,22 @@ impl Shard {
     /// Takes the clock's reading (S3).
     #[inline]
     fn tick(&mut self, now_ms: u64) {
+        if now_ms >= self.clock_check_ms {
+            self.check_clock(now_ms);
+        }
         self.now_ms = self.now_ms.max(now_ms);
+    }
+
+    /// Sees to S4, before an item is read at `now_ms`: every day, or when the clock has jumped.
+    /// Looks at a constant number of groups.
+    #[cold]
+    fn check_clock(&mut self, now_ms: u64) {
+        self.clock_check_ms = now_ms.saturating_add(CLOCK_CHECK_MS);
+        let overdue_since_ms = now_ms.saturating_sub(OVERDUE_MS_MAX);
+        if self.expiry.has_entries_before(overdue_since_ms) {
+            self.flush();
+            self.counters.clock_flushes += 1;
+        }
     }
 
     /// Begins a call that may change the shard.
@@ -320,7 +345,7 @@ impl Shard {
         header: &Header,
         state: State,
     ) {
-        self.expiry.note_end(self.log.deadline_ms(offset, header), state, self.now_ms);
+        self.expiry.note_end(header.deadline.resolve(self.now_ms), state, self.now_ms);
         self.counters.expired += u64::from(state == State::Expired);
         self.log.bury(offset, header, state);
         self.table.remove(hash, slot);

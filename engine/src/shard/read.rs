@@ -61,7 +61,7 @@ impl Shard {
             value,
             flags: header.flags,
             version: header.version.number(),
-            deadline_ms: self.log.deadline_ms(found.offset, header),
+            deadline_ms: header.deadline.resolve(self.now_ms),
             frequency,
         }
     }

@@ -99,7 +99,7 @@ impl Tails<'_> {
     }
 
     fn drop_slot(&mut self, hash: KeyHash, found: &Found, state: State) {
-        let deadline_ms = self.log.deadline_ms(found.offset, &found.header);
+        let deadline_ms = found.header.deadline.resolve(self.now_ms);
         self.expiry.note_end(deadline_ms, state, self.now_ms);
         self.log.bury(found.offset, &found.header, state);
         self.table.remove(hash, found.slot);
@@ -143,8 +143,8 @@ impl Residents for Tails<'_> {
         }
         let Some((_, found)) = self.seen[from as usize] else { return };
         let (offset, header) = (found.offset, found.header);
-        let ready = self.can_copy(&header, to)
-            && self.log.open_head_for(to, offset, &header, self.now_ms).is_some();
+        let ready =
+            self.can_copy(&header, to) && self.log.open_head(to, self.log.item_bytes(&header));
         if !ready {
             // Space for copies has run out: what should have stayed gives it back.
             self.forced = true;

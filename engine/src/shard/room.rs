@@ -284,7 +284,7 @@ impl Shard {
             return true;
         }
         let may_open = self.log.segments_in_use() < self.segments_allowed(0);
-        let Some(target) = self.log.clean_copy(offset, &header, self.now_ms, may_open) else {
+        let Some(target) = self.log.clean_copy(offset, &header, may_open) else {
             return false;
         };
         self.table.relocate(slot, target);

@@ -150,7 +150,7 @@ impl Items for SplitItems<'_> {
         let state = self.log.state(offset, &header, self.now_ms);
         if state != State::Live {
             self.counters.expired += u64::from(state == State::Expired);
-            self.expiry.note_end(self.log.deadline_ms(offset, &header), state, self.now_ms);
+            self.expiry.note_end(header.deadline.resolve(self.now_ms), state, self.now_ms);
             self.log.bury(offset, &header, state);
             return None;
         }

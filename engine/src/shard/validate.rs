@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use super::Shard;
 use crate::bounds::LINE_BYTES;
-use crate::log::State;
 
 impl Shard {
     /// Checks the invariants of table, log, pages and expiry against each other, by walking all of
@@ -39,9 +38,9 @@ impl Shard {
                 }
                 Some(_) => {}
             }
-            let live = self.log.state(offset, header, 0) == State::Live;
+            let live = !self.log.is_flushed(offset, header);
             live_items += u64::from(live);
-            if live && let Some(deadline_ms) = self.log.deadline_ms(offset, header) {
+            if live && let Some(deadline_ms) = header.deadline.resolve(self.now_ms) {
                 with_deadline.push((hash.prefix(), header.plane, deadline_ms));
             }
             Ok(live)

@@ -12,7 +12,7 @@ use crate::policy::Queue;
 use crate::request::{Deadline, Deleted, SetError, SetOptions, Stored};
 use crate::shard::room::Need;
 
-/// An item on its way in. The header's deadline is settled once its segment is known.
+/// An item on its way in. The header's deadline and plane are settled when it is written.
 struct NewItem<'a> {
     hash: KeyHash,
     key: &'a [u8],
@@ -77,7 +77,7 @@ impl Shard {
         let deadline_ms = match options.deadline {
             Deadline::None => None,
             Deadline::At(deadline_ms) => Some(deadline_ms),
-            Deadline::Keep => old.and_then(|old| self.log.deadline_ms(old.offset, &old.header)),
+            Deadline::Keep => old.and_then(|old| old.header.deadline.resolve(self.now_ms)),
         };
         let version = match options.version {
             Some(version) => Version::Wide(version),
@@ -114,7 +114,7 @@ impl Shard {
 
     /// Gives an item another deadline (`None` takes it away), and returns its version, which stays
     /// the same; `None` when there is no such item. A deadline that has come deletes it. Happens
-    /// in place unless the item had no deadline before, or a nearer one than four bytes can move.
+    /// in place unless the item had no deadline before, or a near one that goes beyond 24 days.
     ///
     /// # Errors
     ///
@@ -136,8 +136,7 @@ impl Shard {
             self.finish_write();
             return Ok(Some(version));
         }
-        let base_ms = self.log.base_ms(found.offset);
-        if let Some(deadline) = found.header.deadline.same_form(deadline_ms, base_ms) {
+        if let Some(deadline) = found.header.deadline.same_form(deadline_ms, self.now_ms) {
             let filing = self.plan_filing(Some(&found), deadline_ms);
             let header = Header { plane: filing.plane, ..found.header };
             let item = self.log.at_mut(found.offset, found.header_bytes);
@@ -147,7 +146,7 @@ impl Shard {
             self.sweep_some();
             return Ok(Some(version));
         }
-        let widest = Header { deadline: StoredDeadline::Absolute(0), ..found.header };
+        let widest = Header { deadline: StoredDeadline::Far(0), ..found.header };
         let queue = self.log.queue_of(found.offset);
         let cost = self.log.cost_of(&widest) - self.log.cost_of(&found.header);
         let need = Need { queue, log_bytes: self.log.item_bytes(&widest), pages: 0, cost };
@@ -158,9 +157,10 @@ impl Shard {
         self.make_room(&need)?;
         // Making room may have moved the item, or evicted it.
         let Some(found) = self.find_live(hash, key) else { return Ok(None) };
-        let base_ms = self.log.open_head(queue, need.log_bytes, self.now_ms);
-        let base_ms = base_ms.ok_or(SetError::NoSpace)?;
-        let deadline = StoredDeadline::shortest(deadline_ms, base_ms);
+        if !self.log.open_head(queue, need.log_bytes) {
+            return Err(SetError::NoSpace);
+        }
+        let deadline = StoredDeadline::shortest(deadline_ms, self.now_ms);
         let filing = self.plan_filing(Some(&found), deadline_ms);
         let header = Header { deadline, plane: filing.plane, ..found.header };
         let item_bytes = self.log.item_bytes(&header);
@@ -220,10 +220,9 @@ impl Shard {
     fn overwrite(&mut self, new: &NewItem<'_>, old: &Found) -> bool {
         let NewValue::Bytes(value) = new.value else { return false };
         let page_bytes = self.log.page_bytes();
-        let base_ms = self.log.base_ms(old.offset);
-        let deadline = old.header.deadline.same_form(new.deadline_ms, base_ms);
+        let deadline = old.header.deadline.same_form(new.deadline_ms, self.now_ms);
         let deadline =
-            deadline.unwrap_or_else(|| StoredDeadline::shortest(new.deadline_ms, base_ms));
+            deadline.unwrap_or_else(|| StoredDeadline::shortest(new.deadline_ms, self.now_ms));
         let header = Header { deadline, ..new.header };
         let item_bytes = header.item_bytes(page_bytes);
         if header.paged != old.header.paged
@@ -270,12 +269,10 @@ impl Shard {
         self.make_room(&need)?;
         // Making room may have moved the old item, or evicted it.
         let old = old.and_then(|_| self.find_live(new.hash, new.key));
-        if !self.log.open_pages(need.pages, self.now_ms) {
+        if !self.log.open_pages(need.pages) || !self.log.open_head(queue, need.log_bytes) {
             return Err(SetError::NoSpace);
         }
-        let base_ms = self.log.open_head(queue, need.log_bytes, self.now_ms);
-        let base_ms = base_ms.ok_or(SetError::NoSpace)?;
-        let deadline = StoredDeadline::shortest(new.deadline_ms, base_ms);
+        let deadline = StoredDeadline::shortest(new.deadline_ms, self.now_ms);
         let filing = self.plan_filing(old.as_ref(), new.deadline_ms);
         let header = Header { deadline, plane: filing.plane, ..new.header };
         let item_bytes = self.log.item_bytes(&header);
@@ -317,7 +314,7 @@ impl Shard {
         let page_bytes = self.log.page_bytes();
         let deadline = match has_deadline {
             false => StoredDeadline::None,
-            true => StoredDeadline::Absolute(DEADLINE_MS_MAX),
+            true => StoredDeadline::Far(DEADLINE_MS_MAX),
         };
         let widest = Header { deadline, ..*header };
         let pages = widest.pages(page_bytes);
