@@ -1,21 +1,52 @@
 //! The hash of a key inside a shard: seeded 64-bit XXH3 of the whole key.
 //!
-//! The low bits choose the bucket and the top 8 bits are the slot's tag, so the two stay
-//! independent up to 2^56 buckets. The seed comes from outside; a secret one keeps clients from
-//! aiming keys at one bucket.
+//! ```text
+//! bits  63       56 55       36 35      32 31        0
+//!      | tag       | more      | space    | bucket    |
+//! ```
+//!
+//! The low bits choose the bucket and the top 8 bits are the slot's tag, so the two are
+//! independent. The seed comes from outside; a secret one keeps clients from aiming keys at one
+//! bucket.
+//!
+//! A *space* is a key space of its own: the same key in two spaces is two items (see
+//! `shard::databases`). Its number is part of the seed, and stands in the hash, so that whoever has
+//! a key's hash knows its space.
 
 use crate::bounds::EXPIRY_BUCKET_BITS;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// Spaces of a shard: those of its databases, and those that are being emptied.
+pub(crate) const SPACES: usize = 32;
+
+const SPACE_SHIFT: u32 = 32;
+const SPACE_MASK: u64 = (SPACES as u64 - 1) << SPACE_SHIFT;
+const _: () = assert!(SPACES.is_power_of_two() && 31 <= SPACE_SHIFT);
 
 /// A key's hash under one shard's seed. Hashes of shards with different seeds do not mix.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KeyHash(u64);
 
 impl KeyHash {
-    /// Hashes `key`: about 3 ns for 16 bytes.
-    #[inline]
+    /// Hashes `key` of space 0.
+    #[cfg(test)]
     pub(crate) fn of(key: &[u8], seed: u64) -> KeyHash {
-        KeyHash(xxh3_64_with_seed(key, seed))
+        KeyHash::of_space(key, seed, 0)
+    }
+
+    /// Hashes `key` of a space below [`SPACES`]: about 3 ns for 16 bytes.
+    #[inline]
+    pub(crate) fn of_space(key: &[u8], seed: u64, space: u8) -> KeyHash {
+        let seed = seed ^ u64::from(space).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let hash = xxh3_64_with_seed(key, seed) & !SPACE_MASK;
+        KeyHash(hash | u64::from(space) << SPACE_SHIFT & SPACE_MASK)
+    }
+
+    /// The key's space.
+    #[inline(always)]
+    #[must_use]
+    pub fn space(self) -> u8 {
+        ((self.0 & SPACE_MASK) >> SPACE_SHIFT) as u8
     }
 
     /// All 64 bits, for statistics and samples that want to reuse them.
@@ -70,6 +101,17 @@ mod tests {
         assert_eq!(KeyHash::from_bits(0).tag(), 1);
         assert_eq!(KeyHash::from_bits(u64::MAX).tag(), 255);
         assert_eq!(KeyHash::from_bits(0x1234).low_bits(0xff), 0x34);
+    }
+
+    #[test]
+    fn a_space_stands_in_the_hash_and_changes_the_rest() {
+        assert_eq!(KeyHash::of_space(b"key", 5, 0), KeyHash::of(b"key", 5));
+        for space in 0..SPACES as u8 {
+            let hash = KeyHash::of_space(b"key", 5, space);
+            assert_eq!(hash.space(), space);
+            let rest = |hash: KeyHash| hash.bits() & !SPACE_MASK;
+            assert!(space == 0 || rest(hash) != rest(KeyHash::of(b"key", 5)));
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //!             bit 6     dead: overwritten, deleted or expired
 //!             bit 7     key length in 2 bytes
 //! attributes  bit 0     the version takes 8 bytes; bits 1 (stale) and 2 (lease token sent) are
-//!                       reserved and 0
+//!                       reserved and 0; bits 3-7 the space (see `shard::databases`)
 //! ```
 //!
 //! Integers are little-endian, nothing is padded or aligned: a 16-byte key with a 64-byte value
@@ -26,6 +26,7 @@
 //! as it is.
 
 use crate::bounds::{DEADLINE_BITS, PAGE_ID_BYTES};
+use crate::hash::SPACES;
 
 const DEADLINE_MASK: u8 = 0b11;
 const DEADLINE_NEAR: u8 = 1;
@@ -40,6 +41,8 @@ const ATTRIBUTES: u8 = 1 << 5;
 const DEAD: u8 = 1 << 6;
 const LONG_KEY: u8 = 1 << 7;
 const WIDE_VERSION: u8 = 1;
+const SPACE_SHIFT: u32 = 3;
+const _: () = assert!(SPACES == 1 << (u8::BITS - SPACE_SHIFT));
 
 /// Versions of the shard's counter that six bytes hold.
 const NARROW_VERSION_MAX: u64 = (1 << 48) - 1;
@@ -183,6 +186,8 @@ pub(crate) struct Header {
     /// The plane of the expiry entry that this item's deadline relies on (see `expiry`). `false`
     /// in an item without a deadline field.
     pub(crate) plane: bool,
+    /// The key's space.
+    pub(crate) space: u8,
 }
 
 impl Header {
@@ -210,8 +215,8 @@ impl Header {
         let mut out = Writer { bytes: [0; HEADER_BYTES_MAX], at: 0 };
         out.push(&[self.format()]);
         let wide = matches!(self.version, Version::Wide(_));
-        if wide {
-            out.push(&[WIDE_VERSION]);
+        if wide || self.space != 0 {
+            out.push(&[(u8::from(wide) * WIDE_VERSION) | (self.space << SPACE_SHIFT)]);
         }
         let key = (self.key_bytes as u16).to_le_bytes();
         out.push(if self.key_bytes > 0xff { &key } else { &key[..1] });
@@ -299,6 +304,7 @@ impl Header {
             flags,
             deadline,
             plane,
+            space: attributes >> SPACE_SHIFT,
         };
         (header, at)
     }
@@ -314,7 +320,7 @@ impl Header {
         deadline
             | self.value_form() << VALUE_SHIFT
             | bit(self.flags != 0, FLAGS)
-            | bit(matches!(self.version, Version::Wide(_)), ATTRIBUTES)
+            | bit(matches!(self.version, Version::Wide(_)) || self.space != 0, ATTRIBUTES)
             | bit(self.dead, DEAD)
             | bit(self.key_bytes > 0xff, LONG_KEY)
     }
@@ -331,13 +337,18 @@ impl Header {
 
 /// Whether the item at the front of `bytes` has this key. Reads the header's lengths and the key.
 #[inline(always)]
-pub(crate) fn key_is(bytes: &[u8], key: &[u8]) -> bool {
+pub(crate) fn key_is(bytes: &[u8], key: &[u8], space: u8) -> bool {
     let format = bytes[0];
     let mut start = usize::from(HEADER_BYTES[usize::from(format)]);
     let mut at = 1;
+    let mut attributes = 0;
     if format & ATTRIBUTES != 0 {
-        start += usize::from(bytes[1] & WIDE_VERSION) * 2;
+        attributes = bytes[1];
+        start += usize::from(attributes & WIDE_VERSION) * 2;
         at = 2;
+    }
+    if attributes >> SPACE_SHIFT != space {
+        return false;
     }
     let mut key_bytes = usize::from(bytes[at]);
     if format & LONG_KEY != 0 {
@@ -404,6 +415,7 @@ mod tests {
         flags: 0,
         deadline: StoredDeadline::None,
         plane: false,
+        space: 0,
     };
 
     #[test]
@@ -442,8 +454,8 @@ mod tests {
                         let key = vec![7; key_bytes];
                         bytes.resize(header_bytes + key_bytes, 0);
                         bytes[header_bytes..].copy_from_slice(&key);
-                        assert!(key_is(&bytes, &key));
-                        assert!(!key_is(&bytes, &[&key[..], b"x"].concat()));
+                        assert!(key_is(&bytes, &key, header.space));
+                        assert!(!key_is(&bytes, &[&key[..], b"x"].concat(), header.space));
                         set_dead(&mut bytes);
                         assert_eq!(Header::decode(&bytes), Header { dead: true, ..header });
                     }

@@ -50,6 +50,6 @@ pub use config::{Cost, EngineError, Eviction, Limits, ShardConfig};
 pub use errand::{Errand, Returned};
 pub use hash::KeyHash;
 pub use request::{Condition, Deadline, Deleted, Refusal, SetError, SetOptions, Stored};
-pub use shard::{Expired, LargeWrite, PinLimit, PinnedValue, Shard};
-pub use stats::{Counters, ExpiryStats, PolicyStats, ShardStats, Work};
+pub use shard::{DATABASES, Expired, LargeWrite, PinLimit, PinnedValue, Shard};
+pub use stats::{Counters, DatabaseStats, ExpiryStats, PolicyStats, ShardStats, Work};
 pub use value::{Chunks, Entry, Value};

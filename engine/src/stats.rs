@@ -1,5 +1,16 @@
 //! What a shard counts: plain numbers of its own, copied out on demand.
 
+/// What a database holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DatabaseStats {
+    /// Items. Some may have expired without anybody having noticed yet.
+    pub items: u64,
+    /// Items with a deadline.
+    pub volatile_items: u64,
+    /// The mean time that these have left, in milliseconds.
+    pub mean_left_ms: u64,
+}
+
 /// A shard's counters and gauges at one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ShardStats {

@@ -12,8 +12,7 @@ fn key(n: u64) -> [u8; 8] {
 }
 
 fn begin(shard: &mut Shard, name: &[u8], bytes: usize) -> Result<LargeWrite, SetError> {
-    let hash = shard.hash(name);
-    shard.begin_large(hash, name, bytes)
+    shard.begin_large(name, bytes)
 }
 
 /// Appends all of `bytes`, calling again as often as it takes.
@@ -28,11 +27,16 @@ fn append(shard: &mut Shard, write: &mut LargeWrite, mut bytes: &[u8]) -> Result
     Ok(())
 }
 
+fn finish(shard: &mut Shard, write: LargeWrite) -> Result<Stored, SetError> {
+    let hash = shard.hash(write.key());
+    shard.finish_large(write, hash, &SetOptions::default(), 0)
+}
+
 /// Stores a value as it would arrive.
 fn arrive(shard: &mut Shard, name: &[u8], value: &[u8]) -> Result<Stored, SetError> {
     let mut write = begin(shard, name, value.len())?;
     match append(shard, &mut write, value) {
-        Ok(()) => shard.finish_large(write, &SetOptions::default(), 0),
+        Ok(()) => finish(shard, write),
         Err(error) => {
             shard.abort_large(write);
             Err(error)
@@ -59,7 +63,7 @@ fn an_item_appears_whole_or_not_at_all() {
     assert_eq!(write.missing_bytes(), 0);
     assert_eq!(shard.append_large(&mut write, b"more", 0), Ok(0));
     assert!((1_000_000..1_020_000).contains(&shard.stats().arriving_bytes));
-    shard.finish_large(write, &SetOptions::default(), 0).unwrap();
+    finish(&mut shard, write).unwrap();
     assert_eq!(shard.stats().arriving_bytes, 0);
     let hash = shard.hash(b"key");
     assert!(is_equal(shard.get(hash, b"key", 0).unwrap().value, &value));
@@ -72,12 +76,13 @@ fn an_item_appears_whole_or_not_at_all() {
 fn conditions_are_those_of_the_end() {
     let mut shard = shard(64 << 20);
     let absent = SetOptions { condition: Condition::IfAbsent, ..SetOptions::default() };
+    let hash = shard.hash(b"key");
     let mut first = begin(&mut shard, b"key", 50_000).unwrap();
     let mut second = begin(&mut shard, b"key", 60_000).unwrap();
     append(&mut shard, &mut first, &[1; 50_000]).unwrap();
     append(&mut shard, &mut second, &[2; 60_000]).unwrap();
-    assert!(matches!(shard.finish_large(second, &absent, 0), Ok(Stored::Stored { .. })));
-    let outcome = shard.finish_large(first, &absent, 0);
+    assert!(matches!(shard.finish_large(second, hash, &absent, 0), Ok(Stored::Stored { .. })));
+    let outcome = shard.finish_large(first, hash, &absent, 0);
     assert_eq!(outcome, Ok(Stored::ConditionFailed(Refusal::Present)));
     assert_eq!(get(&mut shard, b"key", 0), Some(vec![2; 60_000]));
     assert_eq!(shard.stats().arriving_bytes, 0);
@@ -197,7 +202,7 @@ fn values_arrive_in_small_steps_and_evict_their_own_bytes() {
         let most = (value_bytes + (1 << 20)) as u64;
         println!("{item_bytes}: {calls} calls, {short} short, {evicted} bytes evicted");
         assert!(evicted <= most, "{evicted} bytes evicted by {value_bytes}");
-        shard.finish_large(write, &SetOptions::default(), 0).unwrap();
+        finish(&mut shard, write).unwrap();
         assert!(get(&mut shard, b"large", 0).is_some_and(|value| value == vec![7; value_bytes]));
         shard.validate().unwrap();
     }

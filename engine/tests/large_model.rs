@@ -166,8 +166,7 @@ impl Run {
         self.writes += 1;
         let bytes = self.random.below(self.value_bytes_max as u64) as usize;
         let value = value_of(n, self.writes, bytes);
-        let hash = self.shard.hash(&key(n));
-        match self.shard.begin_large(hash, &key(n), bytes) {
+        match self.shard.begin_large(&key(n), bytes) {
             Ok(write) => self.arriving.push(Arriving { write, key: n, value, options }),
             Err(SetError::TooLarge) => self.refused += 1,
             Err(error) => panic!("{error}"),
@@ -190,7 +189,8 @@ impl Run {
             }
             let old = self.sync(n);
             let is_whole = write.missing_bytes() == 0;
-            let outcome = self.shard.finish_large(write, &options, self.now_ms);
+            let hash = self.shard.hash(&key(n));
+            let outcome = self.shard.finish_large(write, hash, &options, self.now_ms);
             if is_whole {
                 self.finished += 1;
                 self.wrote(n, value, &options, old, outcome);

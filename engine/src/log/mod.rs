@@ -47,6 +47,7 @@ use supply::Supply;
 
 use crate::bounds::{PAGE_BYTES_MAX, PAGES_PER_SEGMENT_MAX};
 use crate::config::Cost;
+use crate::hash::KeyHash;
 use crate::intrinsics::prefetch_bytes;
 use crate::item::{self, Header, Version};
 use crate::mapping::Mapped;
@@ -243,6 +244,12 @@ impl Log {
     /// The key of the item at `offset`.
     pub(crate) fn key(&self, offset: u64, header: &Header) -> &[u8] {
         &self.at(offset)[header.header_bytes()..][..header.key_bytes]
+    }
+
+    /// The hash of the key of the item at `offset`.
+    #[inline]
+    pub(crate) fn key_hash(&self, offset: u64, header: &Header, seed: u64) -> KeyHash {
+        KeyHash::of_space(self.key(offset, header), seed, header.space)
     }
 
     /// Whether the item at `offset`, which is not marked dead, may be served.

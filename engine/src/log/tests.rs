@@ -22,6 +22,7 @@ fn header(value_bytes: usize, version: Version) -> Header {
         flags: 0,
         deadline: StoredDeadline::None,
         plane: false,
+        space: 0,
     }
 }
 

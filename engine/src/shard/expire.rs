@@ -137,6 +137,7 @@ impl Shard {
     #[inline]
     pub(super) fn finish_filing(&mut self, hash: KeyHash, filing: &Filing) {
         self.expiry.count(filing.old_ms, filing.new_ms);
+        self.databases.count_deadline(hash.space(), filing.old_ms, filing.new_ms);
         if let Some(deadline_ms) = filing.new_ms
             && !filing.covered
         {
@@ -223,7 +224,7 @@ impl Shard {
             return;
         }
         // The rest of the hash tells items apart that share line and tag.
-        let hash = self.hash(self.log.key(offset, &header));
+        let hash = self.log.key_hash(offset, &header, self.hash_seed);
         if hash.prefix() != prefix {
             return;
         }

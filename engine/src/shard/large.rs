@@ -33,7 +33,6 @@ use crate::request::{SetError, SetOptions, Stored};
 #[must_use = "its pages stay taken until it is finished or aborted"]
 pub struct LargeWrite {
     slot: u32,
-    hash: KeyHash,
     key: Box<[u8]>,
     value_bytes: usize,
     written_bytes: usize,
@@ -95,21 +94,15 @@ impl Shard {
     }
 
     /// Begins a value of `value_bytes` that is still to come. Nothing is taken, evicted or visible
-    /// yet, and conditions are those of the end. `hash` is this shard's hash of `key`, which is
-    /// copied: one allocation.
+    /// yet, and conditions are those of the end. `key` is copied: one allocation.
     ///
     /// # Errors
     ///
     /// The key or the value is longer than the shard accepts, or the item too large for it.
-    pub fn begin_large(
-        &mut self,
-        hash: KeyHash,
-        key: &[u8],
-        value_bytes: usize,
-    ) -> Result<LargeWrite, SetError> {
+    pub fn begin_large(&mut self, key: &[u8], value_bytes: usize) -> Result<LargeWrite, SetError> {
         self.check_large(key, value_bytes)?;
         let slot = self.log.begin_arriving();
-        Ok(LargeWrite { slot, hash, key: key.into(), value_bytes, written_bytes: 0, tries: 0 })
+        Ok(LargeWrite { slot, key: key.into(), value_bytes, written_bytes: 0, tries: 0 })
     }
 
     /// Writes bytes that have come, and makes room for them. Returns how many it took from the
@@ -150,7 +143,8 @@ impl Shard {
     }
 
     /// Makes a value that has come whole the value of its key, as [`Shard::set`] does, if the
-    /// condition holds now. Whatever the outcome, the write has ended. Copies no value.
+    /// condition holds now. `hash` is this shard's hash of the key, in whichever database. Whatever
+    /// the outcome, the write has ended. Copies no value.
     ///
     /// # Errors
     ///
@@ -159,11 +153,12 @@ impl Shard {
     pub fn finish_large(
         &mut self,
         write: LargeWrite,
+        hash: KeyHash,
         options: &SetOptions,
         now_ms: u64,
     ) -> Result<Stored, SetError> {
         self.begin(now_ms);
-        let LargeWrite { slot, hash, ref key, value_bytes: bytes, .. } = write;
+        let LargeWrite { slot, ref key, value_bytes: bytes, .. } = write;
         let outcome = if write.missing_bytes() > 0 {
             Err(SetError::Incomplete)
         } else {

@@ -21,6 +21,7 @@
 //! of tail steps and at most one split or merge. Nothing here asks the allocator for memory.
 
 mod ahead;
+mod databases;
 mod errands;
 mod expire;
 mod large;
@@ -34,6 +35,8 @@ mod write;
 use std::io;
 
 use ahead::Ahead;
+pub use databases::DATABASES;
+use databases::Databases;
 pub use expire::Expired;
 pub use large::{LargeWrite, PinLimit, PinnedValue};
 use residents::Seen;
@@ -60,6 +63,7 @@ pub struct Shard {
     table: Table,
     log: Log,
     expiry: Expiry,
+    databases: Databases,
     hash_seed: u64,
     limits: Limits,
     reserve_bytes: usize,
@@ -144,6 +148,7 @@ impl Shard {
             table,
             log,
             expiry,
+            databases: Databases::new(),
             hash_seed: config.hash_seed,
             limits: config.limits,
             reserve_bytes: plan.reserve_bytes,
@@ -167,17 +172,18 @@ impl Shard {
         })
     }
 
-    /// The hash of `key` in this shard, which every call about a key wants: a few nanoseconds.
+    /// The hash of `key` in database 0, which every call about it wants: a few nanoseconds.
     #[inline]
     #[must_use]
     pub fn hash(&self, key: &[u8]) -> KeyHash {
-        KeyHash::of(key, self.hash_seed)
+        self.hash_in(0, key)
     }
 
-    /// Items stored: O(1). Items that have expired without having been looked at are counted.
+    /// Items stored in all databases: O(1). Items that have expired without having been looked at
+    /// are counted.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.log.live_items()
+        self.databases.reachable(self.log.live_items())
     }
 
     /// Whether no item is stored.
@@ -288,7 +294,8 @@ impl Shard {
     /// The item of `key` that may be served. Drops one that has expired or was flushed.
     #[inline]
     fn find_live(&mut self, hash: KeyHash, key: &[u8]) -> Option<Found> {
-        let probe = self.table.find(hash, |offset| item::key_is(self.log.at(offset), key));
+        let probe =
+            self.table.find(hash, |offset| item::key_is(self.log.at(offset), key, hash.space()));
         self.work.lines_read += u64::from(probe.lines);
         if u64::from(probe.lines) > self.counters.chain_lines_max {
             self.counters.chain_lines_max = u64::from(probe.lines);
@@ -345,7 +352,9 @@ impl Shard {
         header: &Header,
         state: State,
     ) {
-        self.expiry.note_end(header.deadline.resolve(self.now_ms), state, self.now_ms);
+        let deadline_ms = header.deadline.resolve(self.now_ms);
+        self.expiry.note_end(deadline_ms, state, self.now_ms);
+        self.databases.note_end(header.space, deadline_ms, state);
         self.counters.expired += u64::from(state == State::Expired);
         self.log.bury(offset, header, state);
         self.table.remove(hash, slot);

@@ -47,7 +47,7 @@ impl Shard {
     }
 
     #[inline]
-    fn entry(&self, found: &Found, frequency: u8) -> Entry<'_> {
+    pub(super) fn entry(&self, found: &Found, frequency: u8) -> Entry<'_> {
         let header = &found.header;
         let body = &self.log.at(found.offset)[found.header_bytes + header.key_bytes..];
         let value = if header.paged {

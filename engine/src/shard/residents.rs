@@ -1,6 +1,7 @@
 //! The shard's items as the eviction policy sees them: the oldest of each queue of the log.
 
 use super::ahead::Ahead;
+use super::databases::Databases;
 use super::{Found, Shard};
 use crate::bounds::{GATHER_BYTES_MAX, TAIL_LOOKS};
 use crate::expiry::Expiry;
@@ -16,6 +17,7 @@ pub(super) struct Tails<'a> {
     pub(super) table: &'a mut Table,
     pub(super) log: &'a mut Log,
     pub(super) expiry: &'a mut Expiry,
+    pub(super) databases: &'a mut Databases,
     pub(super) ahead: &'a mut [Ahead; QUEUES],
     pub(super) counters: &'a mut Counters,
     pub(super) work: &'a mut Work,
@@ -41,6 +43,7 @@ impl Shard {
             table: &mut self.table,
             log: &mut self.log,
             expiry: &mut self.expiry,
+            databases: &mut self.databases,
             ahead: &mut self.ahead,
             counters: &mut self.counters,
             work: &mut self.work,
@@ -82,7 +85,7 @@ impl Tails<'_> {
         }
         let hash = match self.ahead[queue as usize].peek(offset) {
             Some(hash) => hash,
-            None => KeyHash::of(self.log.key(offset, &header), self.hash_seed),
+            None => self.log.key_hash(offset, &header, self.hash_seed),
         };
         let probe = self.table.find(hash, |candidate| candidate == offset);
         self.work.lines_read += u64::from(probe.lines);
@@ -101,6 +104,7 @@ impl Tails<'_> {
     fn drop_slot(&mut self, hash: KeyHash, found: &Found, state: State) {
         let deadline_ms = found.header.deadline.resolve(self.now_ms);
         self.expiry.note_end(deadline_ms, state, self.now_ms);
+        self.databases.note_end(found.header.space, deadline_ms, state);
         self.log.bury(found.offset, &found.header, state);
         self.table.remove(hash, found.slot);
         *self.seen = [None; QUEUES];

@@ -273,7 +273,7 @@ impl Shard {
             self.log.pass_dead(offset, &header);
             return true;
         }
-        let hash = self.hash(self.log.key(offset, &header));
+        let hash = self.log.key_hash(offset, &header, self.hash_seed);
         let probe = self.table.find(hash, |candidate| candidate == offset);
         self.work.lines_read += u64::from(probe.lines);
         let slot = probe.found.expect("an item ahead of the cursor has a slot (S1)");
@@ -304,7 +304,7 @@ impl Shard {
                 let ahead = &self.ahead[queue as usize];
                 let from = ahead.next_offset().unwrap_or_else(|| self.log.cursor(queue));
                 let Some(header) = self.log.tail_header(queue, from) else { break };
-                let hash = (!header.dead).then(|| self.hash(self.log.key(from, &header)));
+                let hash = (!header.dead).then(|| self.log.key_hash(from, &header, self.hash_seed));
                 if let Some(hash) = hash {
                     self.table.prefetch(hash);
                     if let Some(policy) = &self.policy {

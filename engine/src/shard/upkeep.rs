@@ -1,5 +1,6 @@
 //! What happens beside reads and writes: flushing, limits, the table's size, and background work.
 
+use super::databases::Databases;
 use super::room::{Need, Pace};
 use super::{Ceiling, Shard};
 use crate::bounds::{LINE_BYTES, PREFETCH_BYTES_MAX, SPARE_SEGMENTS, WRITES_PER_SURVEY};
@@ -12,6 +13,9 @@ use crate::policy::{QUEUES, Queue};
 use crate::stats::Counters;
 use crate::table::Items;
 
+/// What a bucket of the walk over abandoned spaces counts for.
+const ITEMS_PER_WALK_STEP: usize = 8;
+
 /// The table takes at most about this part of a limit, for items of 140 bytes and more.
 const TABLE_SHARE: usize = 16;
 
@@ -22,6 +26,7 @@ impl Shard {
         self.version += 1;
         self.log.flush(self.version);
         self.expiry.clear();
+        self.databases.clear();
     }
 
     /// Does background work for the time being: removes items whose deadline has come, takes back
@@ -40,6 +45,9 @@ impl Shard {
             self.look_ahead();
         }
         let mut done = (expired + self.work.tail_steps as usize).min(budget_items);
+        if self.databases.walk_is_due() {
+            done += self.walk_some((budget_items - done).div_ceil(ITEMS_PER_WALK_STEP));
+        }
         while done < budget_items && self.table.merge_due() && self.table.merge() {
             self.counters.merges += 1;
             self.work.resizes += 1;
@@ -90,6 +98,7 @@ impl Shard {
             let mut items = SplitItems {
                 log: &mut self.log,
                 expiry: &mut self.expiry,
+                databases: &mut self.databases,
                 counters: &mut self.counters,
                 hash_seed: self.hash_seed,
                 now_ms: self.now_ms,
@@ -133,6 +142,7 @@ impl Shard {
 struct SplitItems<'a> {
     log: &'a mut Log,
     expiry: &'a mut Expiry,
+    databases: &'a mut Databases,
     counters: &'a mut Counters,
     hash_seed: u64,
     now_ms: u64,
@@ -150,10 +160,12 @@ impl Items for SplitItems<'_> {
         let state = self.log.state(offset, &header, self.now_ms);
         if state != State::Live {
             self.counters.expired += u64::from(state == State::Expired);
-            self.expiry.note_end(header.deadline.resolve(self.now_ms), state, self.now_ms);
+            let deadline_ms = header.deadline.resolve(self.now_ms);
+            self.expiry.note_end(deadline_ms, state, self.now_ms);
+            self.databases.note_end(header.space, deadline_ms, state);
             self.log.bury(offset, &header, state);
             return None;
         }
-        Some(KeyHash::of(self.log.key(offset, &header), self.hash_seed))
+        Some(self.log.key_hash(offset, &header, self.hash_seed))
     }
 }

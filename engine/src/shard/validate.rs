@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::Shard;
 use crate::bounds::LINE_BYTES;
+use crate::hash::SPACES;
 
 impl Shard {
     /// Checks the invariants of table, log, pages and expiry against each other, by walking all of
@@ -23,13 +24,13 @@ impl Shard {
         if let Some(error) = misplaced {
             return Err(error);
         }
-        let mut live_items = 0;
+        let (mut live_items, mut spaces) = (0, [0; SPACES]);
         let mut with_deadline = Vec::new();
         self.log.check(|offset, header| {
             if header.dead {
                 return Ok(false);
             }
-            let hash = self.hash(self.log.key(offset, header));
+            let hash = self.log.key_hash(offset, header, self.hash_seed);
             let expected = (self.table.bucket_of(hash), hash.tag());
             match slots.remove(&offset) {
                 None => return Err(format!("the item at {offset} has no slot (S1)")),
@@ -40,6 +41,7 @@ impl Shard {
             }
             let live = !self.log.is_flushed(offset, header);
             live_items += u64::from(live);
+            spaces[usize::from(header.space)] += u64::from(live);
             if live && let Some(deadline_ms) = header.deadline.resolve(self.now_ms) {
                 with_deadline.push((hash.prefix(), header.plane, deadline_ms));
             }
@@ -48,9 +50,10 @@ impl Shard {
         if let Some((offset, _)) = slots.iter().next() {
             return Err(format!("a slot refers to offset {offset}, where no item is (S1)"));
         }
-        if live_items != self.len() {
-            return Err(format!("{live_items} items live, {} counted", self.len()));
+        if live_items != self.log.live_items() {
+            return Err(format!("{live_items} items live, {} counted", self.log.live_items()));
         }
+        self.databases.check(&spaces)?;
         self.expiry.check(with_deadline.into_iter())?;
         self.check_limits_hold()
     }

@@ -102,6 +102,7 @@ impl Shard {
             flags: options.flags.or(old.map(|old| old.header.flags)).unwrap_or(0),
             deadline: StoredDeadline::None,
             plane: false,
+            space: hash.space(),
         };
         let new = NewItem { hash, key, value, header, deadline_ms };
         if !old.is_some_and(|old| self.overwrite(&new, &old)) {
@@ -296,7 +297,10 @@ impl Shard {
                 self.table.relocate(old.slot, offset);
                 self.mark_used(new.hash, &Found { offset, header, ..old });
             }
-            None => self.add_slot(new.hash, offset, &header, frequency)?,
+            None => {
+                self.add_slot(new.hash, offset, &header, frequency)?;
+                self.databases.note_added(header.space);
+            }
         }
         self.finish_filing(new.hash, &filing);
         Ok(())
@@ -342,6 +346,8 @@ impl Shard {
             flags: 1,
             deadline: StoredDeadline::None,
             plane: false,
+            // Any but 0 takes a byte.
+            space: 1,
         };
         self.need_of(&header, true, true, Queue::Window).map(|_| ())
     }

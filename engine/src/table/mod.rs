@@ -24,11 +24,13 @@
 mod line;
 mod resident;
 mod resize;
+mod scan;
 
 use std::io;
 
 pub(crate) use line::{Line, Slot};
 pub(crate) use resize::Items;
+pub(crate) use scan::Stop;
 
 use crate::bounds::{
     EXPIRY_BUCKET_BITS, MERGE_ITEMS_PER_LINE, OVERFLOW_LINES_MAX, SLOTS_PER_LINE,

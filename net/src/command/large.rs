@@ -105,8 +105,7 @@ fn line_without_data(store: &Store<'_>) -> Option<Vec<u8>> {
 }
 
 fn begin(shard: &mut Shard, key: &[u8], value_bytes: usize) -> LargeValue {
-    let hash = shard.hash(key);
-    match shard.begin_large(hash, key, value_bytes) {
+    match shard.begin_large(key, value_bytes) {
         Ok(write) => LargeValue::Write(write),
         Err(error) => LargeValue::Refused(error),
     }
@@ -129,7 +128,7 @@ impl Context<'_> {
             Some(LargeValue::Refused(error)) => Err(error),
             Some(LargeValue::Write(write)) => {
                 debug_assert_eq!(write.key(), key, "the value came for another command");
-                self.shard.finish_large(write, options, self.now_ms)
+                self.shard.finish_large(write, hash, options, self.now_ms)
             }
         }
     }

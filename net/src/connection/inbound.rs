@@ -114,8 +114,7 @@ mod tests {
     #[test]
     fn bytes_go_to_the_shard_up_to_the_end_of_the_value() {
         let mut shard = Shard::new(&ShardConfig::default()).expect("memory");
-        let hash = shard.hash(b"k");
-        let write = shard.begin_large(hash, b"k", 100_000).expect("within limits");
+        let write = shard.begin_large(b"k", 100_000).expect("within limits");
         let mut inbound = Inbound::new(b"frame".to_vec(), LargeValue::Write(write), 100_000);
         assert_eq!(inbound.take(&[1; 70_000], &mut shard, 0), 70_000);
         assert!(inbound.is_arriving());
@@ -123,7 +122,8 @@ mod tests {
         assert!(!inbound.is_arriving());
         assert_eq!((inbound.take_frame(), inbound.take_frame()), (b"frame".to_vec(), Vec::new()));
         let LargeValue::Write(write) = inbound.into_value() else { panic!("refused") };
-        shard.finish_large(write, &SetOptions::default(), 0).expect("whole");
+        let hash = shard.hash(b"k");
+        shard.finish_large(write, hash, &SetOptions::default(), 0).expect("whole");
         assert_eq!(shard.len(), 1);
     }
 
