@@ -103,6 +103,13 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// The hash of a key in the database that the client has selected. The first key's is in
+    /// [`Context::first_hash`] already.
+    #[inline]
+    pub fn hash(&self, key: &[u8]) -> KeyHash {
+        self.shard.hash(key)
+    }
+
     /// A writer for a RESP reply.
     pub fn reply(&mut self) -> Writer<'_> {
         Writer::new(self.out, self.session.version())
