@@ -22,11 +22,15 @@ pub(crate) fn prefetch_element<T>(items: &[T], index: usize) {
 pub(crate) fn prefetch_bytes(bytes: &[u8], offset: usize, count: usize) {
     if let Some(first) = bytes.get(offset) {
         let address = std::ptr::from_ref(first);
-        let past_lines = (address as usize % LINE_BYTES + count - 1) / LINE_BYTES;
-        prefetch_address(address);
-        for line in 1..=past_lines {
+        // The number of lines depends on the address. To ask for one of them twice costs less than
+        // to guess it.
+        for line in 0..count / LINE_BYTES {
             prefetch_address(address.wrapping_add(line * LINE_BYTES));
         }
+        if !count.is_multiple_of(LINE_BYTES) {
+            prefetch_address(address.wrapping_add(count / LINE_BYTES * LINE_BYTES));
+        }
+        prefetch_address(address.wrapping_add(count - 1));
     }
 }
 

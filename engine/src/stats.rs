@@ -132,7 +132,7 @@ pub struct Counters {
     /// Items evicted because their table chain was full and no overflow line was left: the last
     /// reason.
     pub chain_evictions: u64,
-    /// The most lines of a chain that one lookup read.
+    /// The most lines of a chain that one lookup read, other than a `get`.
     pub chain_lines_max: u64,
     /// Flushes because the clock had come weeks past a deadline whose item was still there: the host
     /// was suspended, or nobody called `expire`.

@@ -4,20 +4,43 @@
 //! are one slice; large ones lie in pages, and are read chunk by chunk.
 
 use crate::bounds::PAGE_ID_BYTES;
+use crate::item::Header;
 
 /// An item as a lookup found it.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
     /// The value.
     pub value: Value<'a>,
-    /// Client flags.
-    pub flags: u32,
-    /// The version, as compare-and-swap wants it.
-    pub version: u64,
-    /// The deadline, in milliseconds on the shard's clock.
-    pub deadline_ms: Option<u64>,
     /// Hits before this lookup, counted up to 15.
     pub frequency: u8,
+    /// The item's header, decoded only as far as it is asked for.
+    header: &'a [u8],
+    /// The shard's clock.
+    now_ms: u64,
+}
+
+impl<'a> Entry<'a> {
+    pub(crate) fn new(value: Value<'a>, frequency: u8, header: &'a [u8], now_ms: u64) -> Entry<'a> {
+        Entry { value, frequency, header, now_ms }
+    }
+
+    /// Client flags.
+    #[must_use]
+    pub fn flags(&self) -> u32 {
+        Header::decode(self.header).flags
+    }
+
+    /// The version, as compare-and-swap wants it.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        Header::decode(self.header).version.number()
+    }
+
+    /// The deadline, in milliseconds on the shard's clock.
+    #[must_use]
+    pub fn deadline_ms(&self) -> Option<u64> {
+        Header::decode(self.header).deadline.resolve(self.now_ms)
+    }
 }
 
 /// A value in the shard's memory.
@@ -33,6 +56,7 @@ enum Form<'a> {
 }
 
 impl<'a> Value<'a> {
+    #[inline]
     pub(crate) fn inline(bytes: &'a [u8]) -> Value<'a> {
         Value { form: Form::Inline(bytes) }
     }

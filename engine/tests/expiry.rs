@@ -140,7 +140,7 @@ fn is_there(shard: &mut Shard, deadline_ms: u64, now_ms: u64) -> bool {
     let hash = shard.hash(&name);
     let entry = shard.peek(hash, &name, now_ms);
     entry.is_some_and(|entry| {
-        assert_eq!(entry.deadline_ms, Some(deadline_ms));
+        assert_eq!(entry.deadline_ms(), Some(deadline_ms));
         true
     })
 }

@@ -77,9 +77,9 @@ impl Run {
         let hash = self.shard.hash(&key(n));
         let found = self.shard.peek(hash, &key(n), now_ms).map(|entry| Item {
             value: entry.value.to_vec(),
-            flags: entry.flags,
-            version: entry.version,
-            deadline_ms: entry.deadline_ms,
+            flags: entry.flags(),
+            version: entry.version(),
+            deadline_ms: entry.deadline_ms(),
         });
         if found.is_none() && self.may_miss {
             self.model.remove(&n);

@@ -71,9 +71,9 @@ impl Run {
         let hash = self.shard.hash(&bytes);
         let found = self.shard.peek(hash, &bytes, now_ms).map(|entry| Item {
             value: entry.value.to_vec(),
-            flags: entry.flags,
-            version: entry.version,
-            deadline_ms: entry.deadline_ms,
+            flags: entry.flags(),
+            version: entry.version(),
+            deadline_ms: entry.deadline_ms(),
         });
         match (&found, self.model.get(&key)) {
             (None, Some(_)) if self.may_miss => {

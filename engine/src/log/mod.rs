@@ -264,6 +264,12 @@ impl Log {
         }
     }
 
+    /// Versions of the counter up to here are flushed (G3).
+    #[inline(always)]
+    pub(crate) fn version_floor(&self) -> u64 {
+        self.version_floor
+    }
+
     /// Whether a flush came after the item at `offset` (G3).
     #[inline]
     pub(crate) fn is_flushed(&self, offset: u64, header: &Header) -> bool {

@@ -167,7 +167,7 @@ impl Shard {
         }
         for &prefix in batch.prefixes() {
             for hash in self.table.hashes_of_prefix(prefix) {
-                self.table.candidates(hash, |offset| self.log.prefetch(offset, LINE_BYTES));
+                self.log.prefetch(self.table.candidate(hash), LINE_BYTES);
             }
         }
     }

@@ -134,7 +134,7 @@ impl Run {
         for key in keys {
             let name = key.to_le_bytes();
             let entry = self.shard.peek(self.shard.hash(&name), &name, now_ms);
-            assert_eq!(entry.map(|entry| entry.deadline_ms), self.live(key));
+            assert_eq!(entry.map(|entry| entry.deadline_ms()), self.live(key));
         }
     }
 }

@@ -264,10 +264,17 @@ impl Shard {
     /// Takes the clock's reading (S3).
     #[inline]
     fn tick(&mut self, now_ms: u64) {
+        if now_ms > self.now_ms {
+            self.advance(now_ms);
+        }
+    }
+
+    #[inline(never)]
+    fn advance(&mut self, now_ms: u64) {
         if now_ms >= self.clock_check_ms {
             self.check_clock(now_ms);
         }
-        self.now_ms = self.now_ms.max(now_ms);
+        self.now_ms = now_ms;
     }
 
     /// Sees to S4, before an item is read at `now_ms`: every day, or when the clock has jumped.
@@ -292,19 +299,20 @@ impl Shard {
     }
 
     /// The item of `key` that may be served. Drops one that has expired or was flushed.
-    #[inline]
     fn find_live(&mut self, hash: KeyHash, key: &[u8]) -> Option<Found> {
         let probe =
             self.table.find(hash, |offset| item::key_is(self.log.at(offset), key, hash.space()));
         self.work.lines_read += u64::from(probe.lines);
-        if u64::from(probe.lines) > self.counters.chain_lines_max {
-            self.counters.chain_lines_max = u64::from(probe.lines);
-        }
+        self.counters.chain_lines_max = self.counters.chain_lines_max.max(probe.lines.into());
         let slot = probe.found?;
-        let offset = self.table.offset(slot);
+        self.keep_if_live(hash, slot, self.table.offset(slot))
+    }
+
+    /// Decodes the item of a slot, and drops it if it may not be served.
+    fn keep_if_live(&mut self, hash: KeyHash, slot: SlotRef, offset: u64) -> Option<Found> {
         let (header, header_bytes) = Header::decode_with_length(self.log.at(offset));
         let found = Found { slot, offset, header, header_bytes };
-        match self.log.state(offset, &found.header, self.now_ms) {
+        match self.log.state(offset, &header, self.now_ms) {
             State::Live => Some(found),
             state => {
                 self.drop_item(hash, &found, state);
@@ -313,17 +321,10 @@ impl Shard {
         }
     }
 
-    /// Counts a use of an item. Returns its frequency before.
-    #[inline(always)]
-    fn mark_used(&mut self, hash: KeyHash, found: &Found) -> u8 {
-        let frequency = self.table.mark_used(found.slot);
-        if let Some(policy) = &mut self.policy {
-            let log = &self.log;
-            let cost = || log.cost_of(&found.header);
-            let in_window = || log.queue_of(found.offset) == Queue::Window;
-            policy.hit(hash, frequency, cost, in_window);
-        }
-        frequency
+    /// Counts a write as a use of an item.
+    fn mark_used(&mut self, hash: KeyHash, slot: SlotRef, offset: u64) {
+        let frequency = self.table.mark_used(slot);
+        count_use(&mut self.policy, &self.log, hash, offset, frequency);
     }
 
     /// Counts a key that is about to be stored anew. Returns the frequency that it begins with.
@@ -358,6 +359,16 @@ impl Shard {
         self.counters.expired += u64::from(state == State::Expired);
         self.log.bury(offset, header, state);
         self.table.remove(hash, slot);
+    }
+}
+
+/// Tells the policy of a use of the item at `offset`, whose frequency was this before.
+#[inline(always)]
+fn count_use(policy: &mut Option<Policy>, log: &Log, hash: KeyHash, offset: u64, frequency: u8) {
+    if let Some(policy) = policy {
+        let cost = || log.cost_of(&log.header(offset));
+        let in_window = || log.queue_of(offset) == Queue::Window;
+        policy.hit(hash, frequency, cost, in_window);
     }
 }
 

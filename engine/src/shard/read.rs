@@ -3,9 +3,11 @@
 //! A server hashes the keys of a whole batch, calls `prefetch_line` for each, then
 //! `prefetch_item` for each, then `get`: the memory latencies of the batch overlap.
 
-use super::{Found, Shard};
+use super::{Found, Shard, count_use};
 use crate::bounds::PAGE_ID_BYTES;
 use crate::hash::KeyHash;
+use crate::item::{self, Front};
+use crate::table::Used;
 use crate::value::{Entry, Value};
 
 impl Shard {
@@ -15,13 +17,12 @@ impl Shard {
         self.table.prefetch(hash);
     }
 
-    /// Second stage of a batch: reads the table line and asks for each item whose tag matches
-    /// (one, but for three keys in a hundred), for as many bytes as a typical item has.
+    /// Second stage of a batch: reads the table line and asks for the first item whose tag matches
+    /// (it is the wanted one, but for three keys in a hundred), for as many bytes as a typical item
+    /// has.
     #[inline]
     pub fn prefetch_item(&self, hash: KeyHash) {
-        self.table.candidates(hash, |offset| {
-            self.log.prefetch(offset, self.typical_item_bytes);
-        });
+        self.log.prefetch(self.table.candidate(hash), self.typical_item_bytes);
     }
 
     /// Looks a key up, and counts it as a use of the item. An item whose deadline has come
@@ -30,13 +31,35 @@ impl Shard {
     #[inline]
     pub fn get(&mut self, hash: KeyHash, key: &[u8], now_ms: u64) -> Option<Entry<'_>> {
         self.tick(now_ms);
-        let Some(found) = self.find_live(hash, key) else {
+        let log = &self.log;
+        let is_wanted = |offset| item::key_is(log.at(offset), key, hash.space());
+        let Some(used) = self.table.find_and_use(hash, is_wanted) else {
+            self.counters.misses += 1;
+            return None;
+        };
+        let item = log.at(used.offset);
+        let Some(front) = Front::of_live(item, log.version_floor(), self.now_ms) else {
+            return self.get_decoded(hash, used);
+        };
+        self.counters.hits += 1;
+        count_use(&mut self.policy, &self.log, hash, used.offset, used.frequency);
+        let item = self.log.at(used.offset);
+        let (header, body) = item.split_at(front.header_bytes);
+        let value = Value::inline(&body[key.len()..key.len() + front.value_bytes]);
+        Some(Entry::new(value, used.frequency, header, self.now_ms))
+    }
+
+    /// The rest of `get` for an item that is not plain, or not live: drops it in the latter case.
+    #[cold]
+    #[inline(never)]
+    fn get_decoded(&mut self, hash: KeyHash, used: Used) -> Option<Entry<'_>> {
+        let Some(found) = self.keep_if_live(hash, used.slot, used.offset) else {
             self.counters.misses += 1;
             return None;
         };
         self.counters.hits += 1;
-        let frequency = self.mark_used(hash, &found);
-        Some(self.entry(&found, frequency))
+        count_use(&mut self.policy, &self.log, hash, used.offset, used.frequency);
+        Some(self.entry(&found, used.frequency))
     }
 
     /// Looks a key up as [`Shard::get`] does, but does not count it as a use, nor as hit or miss.
@@ -46,10 +69,10 @@ impl Shard {
         Some(self.entry(&found, self.table.slot(found.slot).frequency))
     }
 
-    #[inline]
     pub(super) fn entry(&self, found: &Found, frequency: u8) -> Entry<'_> {
         let header = &found.header;
-        let body = &self.log.at(found.offset)[found.header_bytes + header.key_bytes..];
+        let (start, body) = self.log.at(found.offset).split_at(found.header_bytes);
+        let body = &body[header.key_bytes..];
         let value = if header.paged {
             let pages = header.pages(self.log.page_bytes());
             let (memory, page_bytes) = (self.log.memory(), self.log.page_bytes());
@@ -57,12 +80,6 @@ impl Shard {
         } else {
             Value::inline(&body[..header.value_bytes])
         };
-        Entry {
-            value,
-            flags: header.flags,
-            version: header.version.number(),
-            deadline_ms: header.deadline.resolve(self.now_ms),
-            frequency,
-        }
+        Entry::new(value, frequency, start, self.now_ms)
     }
 }

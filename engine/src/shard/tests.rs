@@ -64,10 +64,10 @@ fn flags_and_deadline_are_kept_or_replaced() {
     set_with(&mut shard, b"a", b"another size", &keep);
     let hash = shard.hash(b"a");
     let entry = shard.peek(hash, b"a", 0).unwrap();
-    assert_eq!((entry.flags, entry.deadline_ms), (7, Some(100)));
+    assert_eq!((entry.flags(), entry.deadline_ms()), (7, Some(100)));
     set_with(&mut shard, b"a", b"1", &SetOptions { flags: Some(0), ..SetOptions::default() });
     let entry = shard.peek(hash, b"a", 0).unwrap();
-    assert_eq!((entry.flags, entry.deadline_ms), (0, None));
+    assert_eq!((entry.flags(), entry.deadline_ms()), (0, None));
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn touching_keeps_the_version_and_mostly_the_place() {
     ] {
         assert_eq!(shard.set_deadline(hash, b"a", deadline_ms, 0), Ok(Some(version)));
         let entry = shard.peek(hash, b"a", 0).unwrap();
-        assert_eq!((entry.deadline_ms, entry.version), (deadline_ms, version));
+        assert_eq!((entry.deadline_ms(), entry.version()), (deadline_ms, version));
         assert_eq!(shard.stats().live_bytes, bytes + bytes_more);
         shard.validate().unwrap();
     }

@@ -142,7 +142,7 @@ impl Shard {
             let header = Header { plane: filing.plane, ..found.header };
             let item = self.log.at_mut(found.offset, found.header_bytes);
             item::set_deadline(item, &header, deadline);
-            self.mark_used(hash, &found);
+            self.mark_used(hash, found.slot, found.offset);
             self.finish_filing(hash, &filing);
             self.sweep_some();
             return Ok(Some(version));
@@ -170,7 +170,7 @@ impl Shard {
         self.log.copy_body(found.offset, &found.header, offset, &header);
         self.log.retire(found.offset, &found.header, State::Live);
         self.table.relocate(found.slot, offset);
-        self.mark_used(hash, &Found { offset, header, ..found });
+        self.mark_used(hash, found.slot, offset);
         self.finish_filing(hash, &filing);
         self.sweep_some();
         self.work.bytes_copied += item_bytes as u64;
@@ -246,7 +246,7 @@ impl Shard {
             item[key_at..value_at].copy_from_slice(new.key);
             item[value_at..].copy_from_slice(value);
         }
-        self.mark_used(new.hash, old);
+        self.mark_used(new.hash, old.slot, old.offset);
         self.finish_filing(new.hash, &filing);
         self.counters.overwrites_in_place += 1;
         true
@@ -295,7 +295,7 @@ impl Shard {
             Some(old) => {
                 self.log.bury(old.offset, &old.header, State::Live);
                 self.table.relocate(old.slot, offset);
-                self.mark_used(new.hash, &Found { offset, header, ..old });
+                self.mark_used(new.hash, old.slot, offset);
             }
             None => {
                 self.add_slot(new.hash, offset, &header, frequency)?;

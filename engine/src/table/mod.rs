@@ -26,6 +26,7 @@ mod resident;
 mod resize;
 mod scan;
 
+use std::hint::select_unpredictable;
 use std::io;
 
 pub(crate) use line::{Line, Slot};
@@ -39,34 +40,34 @@ use crate::bounds::{
 use crate::hash::KeyHash;
 use crate::intrinsics::prefetch_element;
 use crate::mapping::Mapped;
-use resident::Resident;
+use resident::{Resident, STEP_LINES};
 
 /// Slots that a resize gathers without asking the allocator: chains of 25 lines.
 const SCRATCH_SLOTS: usize = 256;
+/// Buckets that a table can name.
+const PRIMARY_LINES_MAX: usize = 1 << 31;
 
-/// A line: the top bit tells an overflow line from a primary one.
+const _: () = assert!(PRIMARY_LINES_MAX + OVERFLOW_LINES_MAX < u32::MAX as usize, "a line's index");
+
+/// A line of the table, primary or overflow: its index in `Table::lines`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct LineId(u32);
-
-impl LineId {
-    const OVERFLOW: u32 = 1 << 31;
-
-    #[inline(always)]
-    fn primary(bucket: usize) -> LineId {
-        LineId(bucket as u32)
-    }
-
-    #[inline(always)]
-    fn overflow(index: u32) -> LineId {
-        LineId(index | LineId::OVERFLOW)
-    }
-}
 
 /// Where a slot is. Any insert, removal or resize may move it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct SlotRef {
     line: LineId,
     index: usize,
+}
+
+/// A slot whose use was counted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Used {
+    pub(crate) slot: SlotRef,
+    /// The item's offset.
+    pub(crate) offset: u64,
+    /// The frequency before.
+    pub(crate) frequency: u8,
 }
 
 /// The outcome of a lookup.
@@ -85,9 +86,11 @@ pub(crate) struct ChainFull;
 /// The table of one shard.
 #[derive(Debug)]
 pub(crate) struct Table {
-    primary: Mapped<Line>,
-    /// Index 0 is never used, as it means "none".
-    overflow: Mapped<Line>,
+    /// The primary lines, and from `overflow_at` on the overflow lines. Overflow index 0 is never
+    /// used, as it means "none".
+    lines: Mapped<Line>,
+    overflow_at: usize,
+    primary_lines_max: usize,
     /// Primary lines in use.
     buckets: usize,
     /// `buckets` rounded up to a power of two, minus one.
@@ -117,11 +120,15 @@ impl Table {
         overflow_lines_max: usize,
         huge_pages: bool,
     ) -> io::Result<Table> {
-        let primary_lines_max = primary_lines_max.clamp(1, LineId::OVERFLOW as usize);
+        let primary_lines_max = primary_lines_max.clamp(1, PRIMARY_LINES_MAX);
         let overflow_lines_max = overflow_lines_max.min(OVERFLOW_LINES_MAX);
+        // No huge page has lines of both kinds.
+        let overflow_at =
+            primary_lines_max.next_multiple_of(if huge_pages { STEP_LINES } else { 1 });
         Ok(Table {
-            primary: Mapped::reserve(primary_lines_max, huge_pages)?,
-            overflow: Mapped::reserve(overflow_lines_max + 1, huge_pages)?,
+            lines: Mapped::reserve(overflow_at + overflow_lines_max + 1, huge_pages)?,
+            overflow_at,
+            primary_lines_max,
             buckets: 1,
             mask: 0,
             overflow_free: 0,
@@ -154,26 +161,18 @@ impl Table {
     /// Asks for the primary line of `hash`.
     #[inline(always)]
     pub(crate) fn prefetch(&self, hash: KeyHash) {
-        prefetch_element(&self.primary, self.bucket_of(hash));
+        prefetch_element(&self.lines, self.bucket_of(hash));
     }
 
-    /// Calls `f` with the offset of each slot of the primary line whose tag matches. If none does,
-    /// calls it with one slot of the first overflow line: the first whose tag matches, or any.
+    /// The offset in the slot where the item of `hash` most probably is: the first slot whose tag
+    /// matches, in the primary line or else in the first overflow line. Any offset at all if none
+    /// does. Has no branch that hangs on a line's contents, so that the processor goes on to the
+    /// next key of a batch while lines come.
     #[inline(always)]
-    pub(crate) fn candidates(&self, hash: KeyHash, mut f: impl FnMut(u64)) {
-        let line = &self.primary[self.bucket_of(hash)];
-        let mut mask = line.matches(hash.tag());
-        if mask == 0 && line.overflow() != 0 {
-            // No branch hangs on the contents of the overflow line, so the processor goes on to
-            // the next key of the batch while the line comes.
-            let line = &self.overflow[line.overflow() as usize];
-            let index = line.matches(hash.tag()).trailing_zeros() as usize;
-            f(line.offset(index.min(SLOTS_PER_LINE - 1)));
-        }
-        while mask != 0 {
-            f(line.offset(mask.trailing_zeros() as usize));
-            mask &= mask - 1;
-        }
+    pub(crate) fn candidate(&self, hash: KeyHash) -> u64 {
+        let (id, mask) = self.first_match(hash);
+        let index = mask.trailing_zeros() as usize;
+        self.line(id).offset(index.min(SLOTS_PER_LINE - 1))
     }
 
     /// A hash for each bucket where keys with this prefix may be: one, until the table has more
@@ -190,10 +189,10 @@ impl Table {
     }
 
     /// Looks for the slot of `hash` whose offset `is_wanted` accepts.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn find(&self, hash: KeyHash, mut is_wanted: impl FnMut(u64) -> bool) -> Probe {
         let tag = hash.tag();
-        let mut id = LineId::primary(self.bucket_of(hash));
+        let mut id = self.primary(self.bucket_of(hash));
         let mut lines = 1;
         loop {
             let line = self.line(id);
@@ -205,12 +204,57 @@ impl Table {
                 }
                 mask &= mask - 1;
             }
-            match line.overflow() {
-                0 => return Probe { found: None, lines },
-                next => id = LineId::overflow(next),
+            match self.next(id) {
+                None => return Probe { found: None, lines },
+                Some(next) => id = next,
             }
             lines += 1;
         }
+    }
+
+    /// Looks for the slot of `hash` whose offset `is_wanted` accepts, and counts a use of it: CLOCK
+    /// bit and frequency. `find` for reads, which counts no lines.
+    #[inline(always)]
+    pub(crate) fn find_and_use(
+        &mut self,
+        hash: KeyHash,
+        mut is_wanted: impl FnMut(u64) -> bool,
+    ) -> Option<Used> {
+        let epoch = self.epoch;
+        let (mut id, mut mask) = self.first_match(hash);
+        loop {
+            let line = self.line_mut(id);
+            while mask != 0 {
+                let index = mask.trailing_zeros() as usize;
+                let offset = line.offset(index);
+                if is_wanted(offset) {
+                    if !line.is_of(epoch) {
+                        line.renew(epoch);
+                    }
+                    let frequency = line.mark_used(index);
+                    return Some(Used { slot: SlotRef { line: id, index }, offset, frequency });
+                }
+                mask &= mask - 1;
+            }
+            // Nearly always the end: what follows the first line with a match has none.
+            id = self.next(id)?;
+            mask = self.line(id).matches(hash.tag());
+        }
+    }
+
+    /// The primary line of `hash` and the slots in it whose tag matches; if none does, the same of
+    /// the first overflow line (one without slots, if there is none).
+    ///
+    /// Which of the two it is cannot be predicted, so the second is selected, and matched, always.
+    #[inline(always)]
+    fn first_match(&self, hash: KeyHash) -> (LineId, u32) {
+        let tag = hash.tag();
+        let primary = self.primary(self.bucket_of(hash));
+        let line = self.line(primary);
+        let overflow = self.overflow(line.overflow());
+        let id = select_unpredictable(line.matches(tag) == 0, overflow.0, primary.0);
+        let id = LineId(id);
+        (id, self.line(id).matches(tag))
     }
 
     /// All of a slot.
@@ -255,8 +299,8 @@ impl Table {
     pub(crate) fn renew(&mut self, line: usize) {
         let epoch = self.epoch;
         match line.checked_sub(self.buckets) {
-            None => self.primary[line].renew(epoch),
-            Some(index) => self.overflow[index].renew(epoch),
+            None => self.lines[line].renew(epoch),
+            Some(index) => self.lines[self.overflow_at + index].renew(epoch),
         }
     }
 
@@ -283,14 +327,14 @@ impl Table {
         frequency: u8,
     ) -> Result<(), ChainFull> {
         let slot = Slot { tag: hash.tag(), offset, frequency, referenced: false };
-        self.append(LineId::primary(self.bucket_of(hash)), slot)
+        self.append(self.primary(self.bucket_of(hash)), slot)
     }
 
     /// Removes a slot of `hash`'s chain. A slot of the chain's last line takes its place, so that
     /// T2 holds.
     pub(crate) fn remove(&mut self, hash: KeyHash, at: SlotRef) {
         let mut before = None;
-        let mut last = LineId::primary(self.bucket_of(hash));
+        let mut last = self.primary(self.bucket_of(hash));
         while let Some(next) = self.next(last) {
             before = Some(last);
             last = next;
@@ -315,7 +359,7 @@ impl Table {
     /// Some slot of `hash`'s primary line, an unreferenced one if there is one: what to evict
     /// when the chain cannot take an insert.
     pub(crate) fn any_of(&self, hash: KeyHash) -> Option<SlotRef> {
-        let line_id = LineId::primary(self.bucket_of(hash));
+        let line_id = self.primary(self.bucket_of(hash));
         let line = self.line(line_id);
         let used = (0..32).filter(|index| line.used() & 1 << index != 0);
         let index = used.min_by_key(|&index| line.slot(index).referenced)?;
@@ -348,14 +392,14 @@ impl Table {
         let mut slots = 0;
         let mut overflow = 0;
         for bucket in 0..self.buckets {
-            let mut id = LineId::primary(bucket);
+            let mut id = self.primary(bucket);
             loop {
                 let line = self.line(id);
                 for index in (0..32).filter(|index| line.used() & 1 << index != 0) {
                     f(bucket, line.slot(index));
                     slots += 1;
                 }
-                if id != LineId::primary(bucket) && line.used() == 0 {
+                if id != self.primary(bucket) && line.used() == 0 {
                     return Err(format!("bucket {bucket} has an empty overflow line"));
                 }
                 let Some(next) = self.next(id) else { break };
@@ -369,17 +413,18 @@ impl Table {
                 }
             }
         }
-        let beyond = &self.primary[self.buckets..self.primary.len().min(self.buckets + 64)];
+        let beyond = &self.lines[self.buckets..self.primary_lines_max.min(self.buckets + 64)];
         if beyond.iter().any(|line| !line.is_empty()) {
             return Err("a line beyond the last bucket is not empty".into());
         }
         let mut free = self.overflow_free;
         let mut free_lines = 0;
         while free != 0 {
-            if self.overflow[free as usize].used() != 0 {
+            let line = self.line(self.overflow(free));
+            if line.used() != 0 {
                 return Err(format!("free overflow line {free} has slots"));
             }
-            free = self.overflow[free as usize].overflow();
+            free = line.overflow();
             free_lines += 1;
         }
         let counted = (slots, overflow, overflow + free_lines + 1);
@@ -407,7 +452,7 @@ impl Table {
             self.put(last, index, slot);
         } else {
             let fresh = self.take_overflow().ok_or(ChainFull)?;
-            self.put(LineId::overflow(fresh), 0, slot);
+            self.put(self.overflow(fresh), 0, slot);
             self.line_mut(last).set_overflow(fresh);
         }
         self.slots_used += 1;
@@ -425,47 +470,58 @@ impl Table {
     fn next(&self, id: LineId) -> Option<LineId> {
         match self.line(id).overflow() {
             0 => None,
-            next => Some(LineId::overflow(next)),
+            next => Some(self.overflow(next)),
         }
+    }
+
+    #[inline(always)]
+    fn primary(&self, bucket: usize) -> LineId {
+        debug_assert!(bucket < self.primary_lines_max);
+        LineId(bucket as u32)
+    }
+
+    #[inline(always)]
+    fn overflow(&self, index: u32) -> LineId {
+        LineId(self.overflow_at as u32 + index)
+    }
+
+    /// Overflow lines, those that were never used among them.
+    #[inline]
+    fn overflow_lines_max(&self) -> usize {
+        self.lines.len() - self.overflow_at - 1
     }
 
     #[inline(always)]
     fn line(&self, id: LineId) -> &Line {
-        if id.0 & LineId::OVERFLOW == 0 {
-            &self.primary[id.0 as usize]
-        } else {
-            &self.overflow[(id.0 & !LineId::OVERFLOW) as usize]
-        }
+        &self.lines[id.0 as usize]
     }
 
     #[inline(always)]
     fn line_mut(&mut self, id: LineId) -> &mut Line {
-        if id.0 & LineId::OVERFLOW == 0 {
-            &mut self.primary[id.0 as usize]
-        } else {
-            &mut self.overflow[(id.0 & !LineId::OVERFLOW) as usize]
-        }
+        &mut self.lines[id.0 as usize]
     }
 
     /// Fewer than one overflow line in sixteen is left.
     #[inline]
     fn overflow_scarce(&self) -> bool {
-        let lines_max = self.overflow.len() - 1;
+        let lines_max = self.overflow_lines_max();
         self.overflow_used > lines_max - lines_max / 16
     }
 
     fn overflow_left(&self) -> usize {
-        self.overflow.len() - 1 - self.overflow_used
+        self.overflow_lines_max() - self.overflow_used
     }
 
     /// An empty overflow line.
     fn take_overflow(&mut self) -> Option<u32> {
         let taken = if self.overflow_free != 0 {
             let taken = self.overflow_free;
-            self.overflow_free = self.overflow[taken as usize].overflow();
-            self.overflow[taken as usize].set_overflow(0);
+            let line = self.line_mut(self.overflow(taken));
+            let next = line.overflow();
+            line.set_overflow(0);
+            self.overflow_free = next;
             taken
-        } else if (self.overflow_fresh as usize) < self.overflow.len() {
+        } else if (self.overflow_fresh as usize) <= self.overflow_lines_max() {
             self.overflow_fresh += 1;
             self.overflow_fresh - 1
         } else {
@@ -481,7 +537,7 @@ impl Table {
         let line = self.line_mut(id);
         debug_assert!(line.is_empty());
         line.set_overflow(free);
-        self.overflow_free = id.0 & !LineId::OVERFLOW;
+        self.overflow_free = id.0 - self.overflow_at as u32;
         self.overflow_used -= 1;
     }
 }

@@ -14,7 +14,7 @@ use crate::bounds::{LINE_BYTES, TABLE_STEP_BYTES};
 use crate::mapping::Part;
 
 /// Lines of a huge page.
-const STEP_LINES: usize = TABLE_STEP_BYTES / LINE_BYTES;
+pub(super) const STEP_LINES: usize = TABLE_STEP_BYTES / LINE_BYTES;
 
 #[derive(Debug)]
 pub(super) struct Resident {
@@ -51,8 +51,8 @@ impl Table {
 
     /// Touches the first `lines` primary lines, which stay in memory from now on.
     pub(crate) fn prefault(&mut self, lines: usize) {
-        let lines = lines.min(self.primary.len());
-        self.primary.prefault(lines);
+        let lines = lines.min(self.primary_lines_max);
+        self.lines.prefault(lines);
         self.resident.touch(lines);
         self.resident.primary_asked = self.resident.primary_asked.max(lines);
         self.resident.kept = lines;
@@ -60,21 +60,22 @@ impl Table {
 
     /// Asks for memory of a node of the machine; whether the kernel agreed.
     pub(crate) fn prefer_node(&mut self, node: usize) -> bool {
-        self.primary.prefer_node(node) && self.overflow.prefer_node(node)
+        self.lines.prefer_node(node)
     }
 
     /// The next `lines` to populate, once the table has come within half of that of what is.
     pub(crate) fn ahead(&mut self, lines: usize) -> Option<Part> {
         let resident = &mut self.resident;
+        let (primary, overflow) = (0..self.primary_lines_max, self.overflow_at..self.lines.len());
         let sides = [
-            (&self.primary, self.buckets, &mut resident.primary_asked),
-            (&self.overflow, self.overflow_fresh as usize, &mut resident.overflow_asked),
+            (primary, self.buckets, &mut resident.primary_asked),
+            (overflow, self.overflow_fresh as usize, &mut resident.overflow_asked),
         ];
-        for (memory, used, asked) in sides {
+        for (side, used, asked) in sides {
             *asked = (*asked).max(used);
-            if used + lines / 2 > *asked && *asked < memory.len() {
-                let end = (*asked + lines).min(memory.len());
-                let part = memory.part(*asked..end);
+            if used + lines / 2 > *asked && *asked < side.len() {
+                let end = (*asked + lines).min(side.len());
+                let part = self.lines.part(side.start + *asked..side.start + end);
                 *asked = end;
                 return Some(part);
             }
@@ -93,7 +94,7 @@ impl Table {
             return None;
         }
         resident.lines_end = from;
-        Some(self.primary.part(from..end))
+        Some(self.lines.part(from..end))
     }
 
     /// Takes the lent memory back: it is out of memory now.
@@ -101,7 +102,7 @@ impl Table {
         let from = self.resident.lines_end;
         self.resident.touched = self.resident.touched.min(from);
         self.resident.primary_asked = self.resident.primary_asked.min(from);
-        self.resident.lines_end = self.primary.len();
+        self.resident.lines_end = self.primary_lines_max;
     }
 
     /// Checks N1 and N2: for `check`.

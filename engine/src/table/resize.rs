@@ -9,7 +9,7 @@
 //! Cost: a split reads each item of the chain once (about eight; all are asked for at once before
 //! the first is read). A merge reads two chains.
 
-use super::{Line, LineId, Slot, Table};
+use super::{Line, Slot, Table};
 use crate::hash::KeyHash;
 
 /// Where a split learns the hashes of the items that its slots refer to.
@@ -43,7 +43,7 @@ impl Table {
             let Some(hash) = items.hash_of(slot.offset) else { continue };
             let bucket = self.bucket_of(hash);
             debug_assert!(bucket == source || bucket == added, "an item was in a foreign chain");
-            let placed = self.append(LineId::primary(bucket), slot);
+            let placed = self.append(self.primary(bucket), slot);
             debug_assert!(placed.is_ok(), "the chain freed the lines that its halves need");
         }
         self.scratch = scratch;
@@ -62,7 +62,7 @@ impl Table {
         self.buckets = last;
         self.mask = last.next_power_of_two() - 1;
         for slot in scratch.drain(..) {
-            let placed = self.append(LineId::primary(target), slot);
+            let placed = self.append(self.primary(target), slot);
             debug_assert!(placed.is_ok(), "one overflow line more than before suffices");
         }
         self.scratch = scratch;
@@ -71,7 +71,7 @@ impl Table {
 
     /// Moves the slots of a bucket to `scratch`; its primary line stays, empty.
     fn drain_chain(&mut self, bucket: usize, scratch: &mut Vec<Slot>) {
-        let mut id = LineId::primary(bucket);
+        let mut id = self.primary(bucket);
         loop {
             let mut line = std::mem::replace(self.line_mut(id), Line::EMPTY);
             line.renew(self.epoch);
@@ -81,12 +81,12 @@ impl Table {
                 scratch.push(line.slot(used.trailing_zeros() as usize));
                 used &= used - 1;
             }
-            if id != LineId::primary(bucket) {
+            if id != self.primary(bucket) {
                 self.give_overflow(id);
             }
             match line.overflow() {
                 0 => break,
-                next => id = LineId::overflow(next),
+                next => id = self.overflow(next),
             }
         }
     }

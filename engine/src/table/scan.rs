@@ -6,7 +6,7 @@
 //! steps of a walk, a slot whose position lies ahead of the walk is met. One that was met may be
 //! met again after a merge.
 
-use super::{LineId, SlotRef, Table};
+use super::{SlotRef, Table};
 
 /// Bits of a position: as many as bucket numbers have at most.
 const POSITION_BITS: u32 = 32;
@@ -36,7 +36,7 @@ impl Table {
 
     /// Calls `f` with every slot of a bucket.
     pub(crate) fn each_of(&self, stop: Stop, mut f: impl FnMut(SlotRef)) {
-        let mut id = LineId::primary(stop.bucket);
+        let mut id = self.primary(stop.bucket);
         loop {
             let line = self.line(id);
             let mut used = line.used();

@@ -117,15 +117,15 @@ fn retrieve(
             };
             let value_bytes = entry.value.len();
             let has_room = context.out.len() - start + value_bytes <= context.room_bytes;
-            let version = with_version.then_some(entry.version);
+            let version = with_version.then(|| entry.version());
             let mut writer = Writer::new(context.out);
             if let Some(bytes) = entry.value.as_slice() {
                 if !has_room {
                     return context.without_room(start, refuse_reply);
                 }
-                writer.value(key, entry.flags, bytes, version);
+                writer.value(key, entry.flags(), bytes, version);
             } else {
-                writer.value_header(key, entry.flags, value_bytes, version);
+                writer.value_header(key, entry.flags(), value_bytes, version);
                 if has_room && context.out.len() + value_bytes <= REFER_BYTES_MIN {
                     entry.value.chunks().for_each(|chunk| context.out.extend_from_slice(chunk));
                 } else if context.refer_to(hash, key).is_err() {
