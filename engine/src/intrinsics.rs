@@ -34,6 +34,15 @@ pub(crate) fn prefetch_bytes(bytes: &[u8], offset: usize, count: usize) {
     }
 }
 
+/// Asks for what `count` bytes from `bytes[offset]` on have in other lines than the first, or some of
+/// it: for a read that is about to wait for the first line. `count` is not 0.
+#[inline(always)]
+pub(crate) fn prefetch_rest(bytes: &[u8], offset: usize, count: usize) {
+    let address = bytes.as_ptr().wrapping_add(offset);
+    prefetch_address(address.wrapping_add(LINE_BYTES.min(count - 1)));
+    prefetch_address(address.wrapping_add(count - 1));
+}
+
 #[inline(always)]
 fn prefetch_address(address: *const u8) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -109,5 +118,6 @@ mod tests {
         prefetch_element(&[1u64, 2], 2);
         prefetch_bytes(b"abc", 3, 1);
         prefetch_bytes(b"abc", 2, 1_000);
+        prefetch_rest(b"abc", 7, 1);
     }
 }

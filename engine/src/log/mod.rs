@@ -48,7 +48,7 @@ use supply::Supply;
 use crate::bounds::{PAGE_BYTES_MAX, PAGES_PER_SEGMENT_MAX};
 use crate::config::Cost;
 use crate::hash::KeyHash;
-use crate::intrinsics::prefetch_bytes;
+use crate::intrinsics::{prefetch_bytes, prefetch_rest};
 use crate::item::{self, Header, Version};
 use crate::mapping::Mapped;
 use crate::policy::Queue;
@@ -221,6 +221,12 @@ impl Log {
     #[inline(always)]
     pub(crate) fn prefetch(&self, offset: u64, count: usize) {
         prefetch_bytes(&self.bytes, offset as usize, count);
+    }
+
+    /// Asks for what lies behind the first line of an item of about `count` bytes.
+    #[inline(always)]
+    pub(crate) fn prefetch_rest(&self, offset: u64, count: usize) {
+        prefetch_rest(&self.bytes, offset as usize, count);
     }
 
     /// Touches the first `bytes` bytes.

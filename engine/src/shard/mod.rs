@@ -365,10 +365,20 @@ impl Shard {
 /// Tells the policy of a use of the item at `offset`, whose frequency was this before.
 #[inline(always)]
 fn count_use(policy: &mut Option<Policy>, log: &Log, hash: KeyHash, offset: u64, frequency: u8) {
+    let cost = || log.cost_of(&log.header(offset));
+    let in_window = || log.queue_of(offset) == Queue::Window;
+    match policy {
+        Some(Policy::TinyLfu(policy)) => policy.hit(hash, frequency, cost, in_window),
+        policy => count_use_otherwise(policy, hash, frequency),
+    }
+}
+
+/// The same for policies that ask for nothing about the item: apart, as the one above is to have
+/// no jump table.
+#[inline(never)]
+fn count_use_otherwise(policy: &mut Option<Policy>, hash: KeyHash, frequency: u8) {
     if let Some(policy) = policy {
-        let cost = || log.cost_of(&log.header(offset));
-        let in_window = || log.queue_of(offset) == Queue::Window;
-        policy.hit(hash, frequency, cost, in_window);
+        policy.hit(hash, frequency, || 0, || false);
     }
 }
 

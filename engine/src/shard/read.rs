@@ -7,7 +7,7 @@ use super::{Found, Shard, count_use};
 use crate::bounds::PAGE_ID_BYTES;
 use crate::hash::KeyHash;
 use crate::item::{self, Front};
-use crate::table::Used;
+use crate::table::SlotRef;
 use crate::value::{Entry, Value};
 
 impl Shard {
@@ -32,14 +32,18 @@ impl Shard {
     pub fn get(&mut self, hash: KeyHash, key: &[u8], now_ms: u64) -> Option<Entry<'_>> {
         self.tick(now_ms);
         let log = &self.log;
-        let is_wanted = |offset| item::key_is(log.at(offset), key, hash.space());
+        let is_wanted = |offset| {
+            // Where the value lies is known only when the first line is here.
+            log.prefetch_rest(offset, self.typical_item_bytes);
+            item::key_is(log.at(offset), key, hash.space())
+        };
         let Some(used) = self.table.find_and_use(hash, is_wanted) else {
             self.counters.misses += 1;
             return None;
         };
         let item = log.at(used.offset);
         let Some(front) = Front::of_live(item, log.version_floor(), self.now_ms) else {
-            return self.get_decoded(hash, used);
+            return self.get_decoded(hash, used.slot, used.frequency);
         };
         self.counters.hits += 1;
         count_use(&mut self.policy, &self.log, hash, used.offset, used.frequency);
@@ -52,14 +56,14 @@ impl Shard {
     /// The rest of `get` for an item that is not plain, or not live: drops it in the latter case.
     #[cold]
     #[inline(never)]
-    fn get_decoded(&mut self, hash: KeyHash, used: Used) -> Option<Entry<'_>> {
-        let Some(found) = self.keep_if_live(hash, used.slot, used.offset) else {
+    fn get_decoded(&mut self, hash: KeyHash, slot: SlotRef, frequency: u8) -> Option<Entry<'_>> {
+        let Some(found) = self.keep_if_live(hash, slot, self.table.offset(slot)) else {
             self.counters.misses += 1;
             return None;
         };
         self.counters.hits += 1;
-        count_use(&mut self.policy, &self.log, hash, used.offset, used.frequency);
-        Some(self.entry(&found, used.frequency))
+        count_use(&mut self.policy, &self.log, hash, found.offset, frequency);
+        Some(self.entry(&found, frequency))
     }
 
     /// Looks a key up as [`Shard::get`] does, but does not count it as a use, nor as hit or miss.
