@@ -154,8 +154,9 @@ pub(crate) const WINDOW_SHARE_START: f64 = 0.01;
 pub(crate) const WINDOW_SHARE_MIN: f64 = 0.02;
 /// The largest share that the climber chooses.
 pub(crate) const WINDOW_SHARE_MAX: f64 = 0.98;
-/// The protected queue's share of the main part.
-pub(crate) const PROTECTED_SHARE: f64 = 0.8;
+/// The protected queue's share of the main part. Less than the usual 0.8, as an item that is used
+/// in probation stays there until the tail comes to it: the rest is for used items too.
+pub(crate) const PROTECTED_SHARE: f64 = 0.7;
 /// Requests an item between two moves of the climber.
 pub(crate) const CLIMB_REQUESTS: u64 = 4;
 /// The climber's step, for each e-fold by which one density exceeds the other.
