@@ -25,9 +25,14 @@
 //!   and have neither taken nor sent a byte for [`STALL_MS`] are closed, so that nobody waits for
 //!   ever for those who never read.
 //!
+//! What is not used of the share may be lent to items (`lending`). A loan refuses nobody anything:
+//! replies wait, for the moment that items need to make room, while what is held comes near to what
+//! is not lent; requests do not.
+//!
 //! - B1. `held_bytes` is the sum of the connections' `counted_bytes`.
 //! - B2. A connection held back for want of memory is in `waiting`.
 //! - B3. Held and spare bytes together exceed the share at most by one reply and one receive.
+//! - B4. `free_bytes` is at most `limit_bytes`, and no less than is held once the loan is back.
 //!
 //! Cost: a few additions a command. Waiting connections are looked at when memory has come back,
 //! [`WAITING_PER_TURN`] in a turn.
@@ -70,6 +75,8 @@ pub struct BufferFigures {
 pub(super) struct Budget {
     /// The share.
     limit_bytes: usize,
+    /// What of it is not in the hands of items.
+    free_bytes: usize,
     held_bytes: usize,
     peak_bytes: usize,
     /// The most held since the allocator was last asked to give back what is free.
@@ -87,15 +94,32 @@ pub(super) struct Budget {
 
 impl Budget {
     pub(super) fn new(limit_bytes: usize) -> Budget {
-        Budget { limit_bytes, ..Budget::default() }
+        Budget { limit_bytes, free_bytes: limit_bytes, ..Budget::default() }
     }
 
-    /// Sets another share.
-    pub(super) fn set_limit(&mut self, limit_bytes: usize) {
-        if limit_bytes > self.limit_bytes {
+    /// Sets the share, and what of it is not in the hands of items.
+    pub(super) fn set_limit(&mut self, limit_bytes: usize, free_bytes: usize) {
+        if limit_bytes > self.limit_bytes || free_bytes > self.free_bytes {
             self.unexamined = self.waiting.len();
         }
         self.limit_bytes = limit_bytes;
+        self.free_bytes = free_bytes.min(limit_bytes);
+    }
+
+    /// The most that was held since the allocator last gave back what is free.
+    pub(super) fn recent_peak_bytes(&self) -> usize {
+        self.peak_since_trim_bytes
+    }
+
+    /// Whether more is held than is not in the hands of items.
+    pub(super) fn is_overdrawn(&self) -> bool {
+        self.held_bytes > self.free_bytes
+    }
+
+    /// What replies may take of the share now.
+    #[inline]
+    fn replies_bytes(&self) -> usize {
+        (self.limit_bytes / 16 * REPLIES).min(self.free_bytes - self.free_bytes / 4)
     }
 
     /// Bytes that are left.
@@ -124,7 +148,7 @@ impl Budget {
     /// Whether a connection with `output_bytes` of output may execute another command.
     #[inline]
     pub(super) fn may_answer(&self, output_bytes: usize) -> bool {
-        let part_bytes = self.limit_bytes / 16 * REPLIES;
+        let part_bytes = self.replies_bytes();
         let left = part_bytes.saturating_sub(self.held_bytes);
         let fair = part_bytes / (self.waiting.len() + 1);
         output_bytes < left.min(fair)
@@ -164,6 +188,11 @@ impl Budget {
         if !std::mem::replace(&mut connection.waiting, true) {
             self.waiting.push_back(connection.key);
         }
+    }
+
+    /// Whether connections are held back.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// Whether there are connections to look at without anything happening.
@@ -210,7 +239,7 @@ impl<T: Transport> Core<T> {
     /// Ends the turn for the buffers: those who wait go on if they can, those who stall are closed
     /// if they must be, and what is not needed any more goes back.
     pub(super) fn tend_buffers(&mut self) {
-        self.budget.set_limit(self.options.memory.division().buffers_bytes as usize);
+        self.tend_loan();
         self.spares.shed(self.budget.room());
         if self.budget.unexamined > 0 {
             self.resume_waiting();
@@ -351,6 +380,26 @@ mod tests {
         let full = with_held(LIMIT);
         assert!(!full.may_answer(0) && !full.may_keep(&paused, 1));
         assert_eq!(with_held(0).reply_room(), (LIMIT, false));
+    }
+
+    #[test]
+    fn a_loan_holds_replies_back_and_refuses_nobody() {
+        let idle = Connection::new((), Key::new(0, 0), 1, Protocol::Resp);
+        let mut budget = with_held(LIMIT / 8);
+        budget.set_limit(LIMIT, LIMIT / 8);
+        assert!(!budget.is_overdrawn());
+        assert!(!budget.may_answer(SMALL_BYTES + 1), "it would take from items");
+        assert!(budget.may_answer(SMALL_BYTES), "that is always there");
+        assert!(budget.may_keep(&idle, LIMIT / 4), "requests go first");
+        assert_eq!(budget.reply_room(), (LIMIT - LIMIT / 8, false));
+        budget.held_bytes += 1;
+        assert!(budget.is_overdrawn());
+        let mut waits = Connection::new((), Key::new(1, 0), 2, Protocol::Resp);
+        budget.wait(&mut waits);
+        budget.set_limit(LIMIT, LIMIT / 8);
+        assert!(!budget.has_unexamined(), "nothing has changed");
+        budget.set_limit(LIMIT, LIMIT / 2);
+        assert!(budget.has_unexamined() && budget.may_answer(SMALL_BYTES + 1));
     }
 
     #[test]
