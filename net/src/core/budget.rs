@@ -81,6 +81,8 @@ pub(super) struct Budget {
     peak_bytes: usize,
     /// The most held since the allocator was last asked to give back what is free.
     peak_since_trim_bytes: usize,
+    /// The same with the buffers kept for reuse, at the ends of turns.
+    peak_with_spares_bytes: usize,
     /// When it is to be asked.
     trim_at_ms: Option<u64>,
     /// Connections held back (B2), longest first.
@@ -106,9 +108,12 @@ impl Budget {
         self.free_bytes = free_bytes.min(limit_bytes);
     }
 
-    /// The most that was held since the allocator last gave back what is free.
-    pub(super) fn recent_peak_bytes(&self) -> usize {
-        self.peak_since_trim_bytes
+    /// The most that was held, or kept for reuse, since the allocator last gave back what is free;
+    /// `spare_bytes` are kept now.
+    pub(super) fn recent_peak_bytes(&mut self, spare_bytes: usize) -> usize {
+        self.peak_with_spares_bytes =
+            self.peak_with_spares_bytes.max(self.held_bytes + spare_bytes);
+        self.peak_with_spares_bytes.max(self.peak_since_trim_bytes)
     }
 
     /// Whether more is held than is not in the hands of items.
@@ -220,6 +225,7 @@ impl Budget {
         self.trim_at_ms = None;
         self.peak_bytes = self.peak_bytes.max(peak);
         self.peak_since_trim_bytes = self.held_bytes;
+        self.peak_with_spares_bytes = self.held_bytes;
         true
     }
 }
@@ -432,7 +438,10 @@ mod tests {
         assert_eq!(budget.timer_ms(), None);
         budget.held_bytes = 0;
         assert!(!budget.trim_is_due(200));
+        assert_eq!(budget.recent_peak_bytes(1), TRIM_BYTES_MIN);
+        assert_eq!(budget.recent_peak_bytes(TRIM_BYTES_MIN + 1), TRIM_BYTES_MIN + 1);
         assert!(budget.trim_is_due(200 + TRIM_AFTER_MS));
+        assert_eq!(budget.recent_peak_bytes(1), 1, "what was free is the kernel's again");
         assert!(!budget.trim_is_due(9_000) && budget.timer_ms().is_none(), "once");
     }
 }

@@ -26,7 +26,7 @@ impl<T: Transport> Core<T> {
     pub(super) fn tend_loan(&mut self) {
         let division = *self.options.memory.division();
         let connections_bytes = self.connections.slots() as u64 * CONNECTION_BYTES;
-        let buffers_bytes = self.budget.recent_peak_bytes() + self.spares.bytes();
+        let buffers_bytes = self.budget.recent_peak_bytes(self.spares.bytes());
         if self.shard.may_evict() {
             let lent_bytes = self.options.memory.lent_bytes();
             let in_use_bytes = connections_bytes + buffers_bytes as u64;
