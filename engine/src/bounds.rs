@@ -22,8 +22,10 @@ pub(crate) const FREQUENCY_MAX: u8 = 15;
 pub(crate) const SPLIT_ITEMS_PER_LINE: u64 = 7;
 /// The same while overflow lines are scarce: shorter chains for more memory.
 pub(crate) const SPLIT_ITEMS_PER_LINE_SCARCE: u64 = 4;
-/// Two buckets are merged once the table holds fewer slots than this for each line in use.
-pub(crate) const MERGE_ITEMS_PER_LINE: u64 = 5;
+/// Two buckets are merged once the table holds fewer slots than this for every four lines in use,
+/// less those of a line, so that no split is followed by a merge. A wider gap would leave memory to
+/// a table whose items have become larger and fewer.
+pub(crate) const MERGE_ITEMS_PER_FOUR_LINES: u64 = 27;
 /// Table lines that one insert can add: one overflow line, and one bucket by a split.
 pub(crate) const LINES_PER_INSERT_MAX: usize = 2;
 
@@ -63,6 +65,8 @@ pub(crate) const SURPLUS_SEGMENTS_MIN: usize = 4;
 pub(crate) const KEEP_ONE_FREE_IN: usize = 8;
 /// Bytes of the table populated, or given back, in one errand at least: a huge page.
 pub(crate) const TABLE_STEP_BYTES: usize = 2 << 20;
+/// A table that has become smaller keeps one part in this many behind its end.
+pub(crate) const TABLE_KEEP_ONE_IN: usize = 64;
 /// A shard populates at most one part in this many of its limit ahead of the table.
 pub(crate) const TABLE_STEP_SHARE: usize = 64;
 
@@ -104,13 +108,15 @@ pub(crate) const ITEMS_AHEAD: usize = 8;
 /// Bytes that one write copies for free, before those that its own bytes pay for.
 pub(crate) const COPY_BYTES_BASE: usize = 16 << 10;
 /// Bytes copied that each byte of a write pays for. With garbage at its threshold a byte is gained
-/// by copying twelve.
-pub(crate) const COPY_BYTES_PER_BYTE: usize = 16;
+/// by copying twenty-one on average.
+pub(crate) const COPY_BYTES_PER_BYTE: usize = 24;
 /// Dead items at a queue's tail that one step passes.
 pub(crate) const TAIL_LOOKS: usize = 8;
 /// Room at the end of a segment is garbage when it is more than one part in this many: shorter
 /// room may have been too short for the next item.
 pub(crate) const SLACK_ONE_IN: usize = 3;
+/// The same where the cleaner stopped before an item did not fit.
+pub(crate) const CLEANED_SLACK_ONE_IN: usize = 64;
 /// Segments that one step of the cleaner looks at.
 pub(crate) const HAND_LOOKS: usize = 64;
 /// Bytes of pages that one tail step copies at most to fuller segments.
@@ -120,7 +126,7 @@ pub(crate) const COMPACT_HARDER: usize = 4;
 /// An item may take one part in this many of the total limit.
 pub(crate) const ITEM_SHARE: usize = 4;
 /// A log with more garbage than one byte in this many is cleaned, in place of items being evicted.
-pub(crate) const COMPACT_ONE_DEAD_IN: u64 = 13;
+pub(crate) const COMPACT_ONE_DEAD_IN: u64 = 22;
 
 /// Bytes of a shard's limit for each item that the policy is sized for from the start, at some
 /// hundred bytes: one part in forty.
@@ -257,7 +263,7 @@ const _: () = assert!(RELEASE_SEGMENTS_MAX * SEGMENT_BYTES_MAX <= 16 << 20, "mil
 const _: () = assert!(TABLE_STEP_BYTES.is_multiple_of(LINE_BYTES));
 const _: () = assert!(PAGES_PER_SEGMENT_MAX <= 16, "a segment's used pages are a u16");
 const _: () = assert!(INLINE_VALUE_BYTES_MAX + KEY_BYTES_MAX + 64 <= SEGMENT_BYTES_MAX);
-const _: () = assert!(MERGE_ITEMS_PER_LINE < SPLIT_ITEMS_PER_LINE, "hysteresis");
+const _: () = assert!(MERGE_ITEMS_PER_FOUR_LINES < 4 * SPLIT_ITEMS_PER_LINE, "hysteresis");
 const _: () = assert!(COPY_BYTES_PER_BYTE as u64 > COMPACT_ONE_DEAD_IN);
 const _: () = assert!(SHADOW_ENTRIES_MAX < u16::MAX as u64, "a shadow's links are 16 bits");
 const _: () = assert!(SHADOW_ENTRIES_MIN <= SHADOW_ENTRIES_MAX);

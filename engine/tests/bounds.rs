@@ -16,7 +16,7 @@ const COPY_BASE: u64 = 4 * (16 << 10) + (33 << 10) + (64 << 10);
 
 fn check_work(work: &Work, bytes: u64) {
     assert!(work.tail_steps <= STEPS_BASE + bytes / 8, "{work:?} for {bytes} bytes");
-    assert!(work.bytes_copied <= COPY_BASE + 4 * 16 * bytes, "{work:?} for {bytes} bytes");
+    assert!(work.bytes_copied <= COPY_BASE + 4 * 24 * bytes, "{work:?} for {bytes} bytes");
     // Due entries before room is made, and a sweep's; each may remove an item and resize once.
     assert!(work.expiry_entries <= 16 + 64, "{work:?}");
     assert!(work.resizes <= 1 + work.expiry_entries, "{work:?}");

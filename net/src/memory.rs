@@ -7,6 +7,8 @@
 //!
 //! - D1. The shares add up to the whole. So the process stays within it as long as each part stays
 //!   within its share: the shard does by itself, the buffers by `core::budget`.
+//! - D2. What connections and buffers do not need of their shares may be lent to items, and is
+//!   taken back when they do (`core::lending`). Then the shard's limit is its share and the loan.
 //!
 //! The program's share holds what does not grow: code and stacks, the rings and the receive
 //! buffers, the allocator's own, and the huge pages that are populated ahead of the shard.
@@ -21,10 +23,16 @@ pub const CONNECTION_BYTES: u64 = 640;
 const BUFFERS_ONE_IN: u64 = 16;
 /// and no less than this.
 const BUFFERS_BYTES_MIN: u64 = 8 << 20;
+/// One part in this many of the shares of connections and buffers is never lent,
+const RESERVE_ONE_IN: u64 = 8;
+/// and no less than this.
+const RESERVE_BYTES_MIN: u64 = 2 << 20;
 /// The least memory for items.
 const ITEMS_BYTES_MIN: u64 = 16 << 20;
 /// Address space beyond the highest limit, so that lent segments are never missed.
 const RESERVE_SLACK_BYTES: u64 = 16 << 20;
+
+const _: () = assert!(RESERVE_BYTES_MIN < BUFFERS_BYTES_MIN);
 
 /// The least memory to run with.
 pub const MEMORY_BYTES_MIN: u64 = 64 << 20;
@@ -63,6 +71,13 @@ impl Division {
         let program_bytes = PROGRAM_BYTES;
         Ok(Division { memory_bytes, program_bytes, connections_bytes, buffers_bytes, items_bytes })
     }
+
+    /// Bytes that may be lent to items while no client needs anything: the shares of connections
+    /// and buffers, without a reserve for what comes at once.
+    pub fn lendable_bytes(&self) -> u64 {
+        let bytes = self.connections_bytes + self.buffers_bytes;
+        bytes - (bytes / RESERVE_ONE_IN).max(RESERVE_BYTES_MIN)
+    }
 }
 
 /// The memory of the process as it is divided now, and what may change about it.
@@ -72,17 +87,37 @@ pub struct Memory {
     connections_max: usize,
     /// The highest limit that can be set.
     bytes_max: u64,
+    /// Bytes of the shares of connections and buffers that items may use now (D2).
+    lent_bytes: u64,
 }
 
 impl Memory {
     /// A division that can be raised up to `bytes_max`, such as the machine's memory.
     pub fn new(division: Division, connections_max: usize, bytes_max: u64) -> Memory {
-        Memory { division, connections_max, bytes_max: bytes_max.max(division.memory_bytes) }
+        let bytes_max = bytes_max.max(division.memory_bytes);
+        Memory { division, connections_max, bytes_max, lent_bytes: 0 }
     }
 
     /// The shares.
     pub fn division(&self) -> &Division {
         &self.division
+    }
+
+    /// Bytes of the shares of connections and buffers that items may use now.
+    pub fn lent_bytes(&self) -> u64 {
+        self.lent_bytes
+    }
+
+    /// Lets items use so many bytes of the shares of connections and buffers: O(1). The shard
+    /// shrinks bit by bit, or may grow at once. Whether it did; an extreme limit may have no
+    /// address space for it.
+    pub fn lend(&mut self, lent_bytes: u64, shard: &mut Shard) -> bool {
+        let total_bytes = (self.division.items_bytes + lent_bytes) as usize;
+        let done = shard.set_limits(Limits { total_bytes, ..shard.limits() }).is_ok();
+        if done {
+            self.lent_bytes = lent_bytes;
+        }
+        done
     }
 
     /// Address space that a shard needs so that every limit up to the highest can be set.
@@ -100,15 +135,19 @@ impl Memory {
         }
         let division = Division::of(memory_bytes, self.connections_max)
             .map_err(|least_bytes| format!("at least {least_bytes} bytes are needed"))?;
-        let limits = Limits { total_bytes: division.items_bytes as usize, ..shard.limits() };
+        // A loan stays one: items would go, and come back, for nothing.
+        let lent_bytes = self.lent_bytes.min(division.lendable_bytes());
+        let total_bytes = (division.items_bytes + lent_bytes) as usize;
+        let limits = Limits { total_bytes, ..shard.limits() };
         shard.set_limits(limits).map_err(|error| match error {
             EngineError::LimitTooLarge { bytes_max, .. } => {
-                let overhead_bytes = memory_bytes - division.items_bytes;
+                let overhead_bytes = memory_bytes - division.items_bytes - lent_bytes;
                 format!("at most {} bytes are possible", bytes_max as u64 + overhead_bytes)
             }
             other => other.to_string(),
         })?;
         self.division = division;
+        self.lent_bytes = lent_bytes;
         Ok(())
     }
 }
@@ -157,5 +196,31 @@ mod tests {
             assert_eq!(memory.division().memory_bytes, 512 << 20);
         }
         memory.set(64 << 20, &mut shard).expect("the lowest");
+    }
+
+    #[test]
+    fn a_loan_raises_the_limit_of_items_and_survives_a_change_of_the_whole() {
+        let division = Division::of(128 << 20, 100).expect("it is enough");
+        let mut memory = Memory::new(division, 100, 512 << 20);
+        let limits = Limits { total_bytes: division.items_bytes as usize, data: None };
+        let reserve_bytes = Some(memory.reserve_bytes());
+        let config = ShardConfig { limits, reserve_bytes, ..ShardConfig::default() };
+        let mut shard = Shard::new(&config).expect("a shard");
+        let lendable_bytes = division.lendable_bytes();
+        assert!(lendable_bytes < division.buffers_bytes + division.connections_bytes);
+        assert!(memory.lend(lendable_bytes, &mut shard));
+        let total = |shard: &Shard| shard.limits().total_bytes as u64;
+        assert_eq!(total(&shard), division.items_bytes + lendable_bytes);
+        memory.set(512 << 20, &mut shard).expect("the highest");
+        assert_eq!(memory.lent_bytes(), lendable_bytes);
+        assert_eq!(total(&shard), memory.division().items_bytes + lendable_bytes);
+        assert!(memory.lend(memory.division().lendable_bytes(), &mut shard));
+        memory.set(64 << 20, &mut shard).expect("the lowest");
+        assert_eq!(memory.lent_bytes(), memory.division().lendable_bytes());
+        assert_eq!(total(&shard), memory.division().items_bytes + memory.lent_bytes());
+        assert!(!memory.lend(1 << 40, &mut shard), "there is no address space for that");
+        assert_eq!(memory.lent_bytes(), memory.division().lendable_bytes());
+        assert!(memory.lend(0, &mut shard));
+        assert_eq!(total(&shard), memory.division().items_bytes);
     }
 }

@@ -198,6 +198,7 @@ impl Log {
 
     /// Links a segment before (on the older side of) another of the same queue.
     pub(super) fn link_before(&mut self, index: u32, younger: u32) {
+        let short_bytes = self.segment_bytes() / SLACK_ONE_IN;
         let older = self.segments[younger as usize].previous;
         self.segments[index as usize].previous = older;
         self.segments[index as usize].next = younger;
@@ -209,17 +210,17 @@ impl Log {
                 self.chain_mut(queue).tail = index;
             }
         }
-        self.note_slack(index);
+        self.note_slack(index, short_bytes);
     }
 
     /// Counts what a segment has left for the cleaner to fill: nothing while it is a head, and
-    /// nothing up to the longest item, which may have been too long for it.
-    pub(super) fn note_slack(&mut self, index: u32) {
+    /// nothing up to `short_bytes`, which may have been too short for the next item.
+    pub(super) fn note_slack(&mut self, index: u32, short_bytes: usize) {
         let segment_bytes = self.segment_bytes();
         let segment = &mut self.segments[index as usize];
         let left_bytes = segment_bytes as u32 - segment.fill_bytes;
         let is_inside = segment.next != NO_SEGMENT && matches!(segment.kind, Kind::Log(_));
-        let counts = is_inside && left_bytes as usize > segment_bytes / SLACK_ONE_IN;
+        let counts = is_inside && left_bytes as usize > short_bytes;
         let slack_bytes = if counts { left_bytes } else { 0 };
         let before = std::mem::replace(&mut segment.slack_bytes, slack_bytes);
         self.slack_bytes += u64::from(slack_bytes);
@@ -234,7 +235,7 @@ impl Log {
         match self.segments.get_mut(head as usize) {
             Some(before) => {
                 before.next = index;
-                self.note_slack(head);
+                self.note_slack(head, self.segment_bytes() / SLACK_ONE_IN);
             }
             None => self.chain_mut(queue).tail = index,
         }
@@ -243,6 +244,7 @@ impl Log {
     /// Takes a segment out of its queue's chain.
     fn unhook(&mut self, index: u32) {
         let queue = self.queue_of(self.start_of(index));
+        let short_bytes = self.segment_bytes() / SLACK_ONE_IN;
         let segment = self.segments[index as usize];
         match self.segments.get_mut(segment.previous as usize) {
             Some(older) => older.next = segment.next,
@@ -253,9 +255,9 @@ impl Log {
             None => self.chain_mut(queue).head = segment.previous,
         }
         self.segments[index as usize].next = NO_SEGMENT;
-        self.note_slack(index);
+        self.note_slack(index, short_bytes);
         if segment.next == NO_SEGMENT && segment.previous != NO_SEGMENT {
-            self.note_slack(segment.previous);
+            self.note_slack(segment.previous, short_bytes);
         }
     }
 

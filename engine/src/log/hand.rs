@@ -12,7 +12,7 @@
 
 use super::segment::Kind;
 use super::{Log, NO_SEGMENT, Queue};
-use crate::bounds::HAND_LOOKS;
+use crate::bounds::{CLEANED_SLACK_ONE_IN, HAND_LOOKS, SLACK_ONE_IN};
 use crate::item::Header;
 
 /// What the cleaner stands at.
@@ -57,18 +57,28 @@ impl Log {
         });
         if has_room {
             let target = self.pass_into(offset, header, before);
-            self.note_slack(before);
+            self.note_slack(before, self.cleaned_short_bytes());
             return Some(target);
         }
         if !may_open {
             return None;
         }
+        if before != NO_SEGMENT {
+            // What this item did not fit into is not worth another try.
+            self.note_slack(before, self.segment_bytes() / SLACK_ONE_IN);
+        }
         let kind = self.segments[self.hand as usize].kind;
         let fresh = self.open_segment(kind)?;
         self.link_before(fresh, self.hand);
         let target = self.pass_into(offset, header, fresh);
-        self.note_slack(fresh);
+        self.note_slack(fresh, self.cleaned_short_bytes());
         Some(target)
+    }
+
+    /// Room that is too short to count where the cleaner stops: it goes on in there, unless the
+    /// next item does not fit.
+    fn cleaned_short_bytes(&self) -> usize {
+        self.segment_bytes() / CLEANED_SLACK_ONE_IN
     }
 
     /// Whether the hand is at the tail segment of `queue`.

@@ -142,11 +142,14 @@ impl Shard {
 
     /// Segments that the total limit allows beside the table and `lines` more lines.
     pub(super) fn segments_allowed(&self, lines: usize) -> usize {
-        let side_bytes = (self.table.lines_resident() + lines) * LINE_BYTES
-            + self.policy_bytes
-            + self.expiry.bytes();
-        let bytes = self.limits.total_bytes.saturating_sub(side_bytes);
+        let bytes = self.limits.total_bytes.saturating_sub(self.side_bytes(lines));
         (bytes / self.log.segment_bytes()).min(self.log.segments_max())
+    }
+
+    /// Bytes of the table with `lines` more lines, and of what the policy and expiry remember.
+    pub(super) fn side_bytes(&self, lines: usize) -> usize {
+        let table_bytes = (self.table.lines_resident() + lines) * LINE_BYTES;
+        table_bytes + self.policy_bytes + self.expiry.bytes()
     }
 
     /// Whether enough of the log is dead for a compaction to pay.

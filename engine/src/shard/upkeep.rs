@@ -70,6 +70,22 @@ impl Shard {
         Ok(())
     }
 
+    /// Bytes in memory that count against the total limit: segments in use, free or lent, the table
+    /// with what it has touched, what the policy remembers, and entries of expiry. O(1).
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let log = &self.log;
+        let segments = log.segments_in_use() + log.warm_segments() + log.away_segments();
+        segments * log.segment_bytes() + self.side_bytes(0)
+    }
+
+    /// Whether items may go to make room, so that a lowered limit is reached without anybody
+    /// deleting something.
+    #[must_use]
+    pub fn may_evict(&self) -> bool {
+        self.policy.is_some()
+    }
+
     /// Touches the memory of the whole limit, so that no later call waits for the kernel: the log,
     /// and the table's share for items of 140 bytes. All of it stays in memory, and the table's
     /// share counts against the limit, while the limit is not lowered. For a fresh shard; takes

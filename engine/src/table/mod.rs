@@ -34,7 +34,7 @@ pub(crate) use resize::Items;
 pub(crate) use scan::Stop;
 
 use crate::bounds::{
-    EXPIRY_BUCKET_BITS, MERGE_ITEMS_PER_LINE, OVERFLOW_LINES_MAX, SLOTS_PER_LINE,
+    EXPIRY_BUCKET_BITS, MERGE_ITEMS_PER_FOUR_LINES, OVERFLOW_LINES_MAX, SLOTS_PER_LINE,
     SPLIT_ITEMS_PER_LINE, SPLIT_ITEMS_PER_LINE_SCARCE,
 };
 use crate::hash::KeyHash;
@@ -377,9 +377,11 @@ impl Table {
     /// Whether the load calls for one bucket less.
     #[inline]
     pub(crate) fn merge_due(&self) -> bool {
-        self.slots_used < MERGE_ITEMS_PER_LINE * self.lines() as u64
+        let slots = self.slots_used + SPLIT_ITEMS_PER_LINE;
+        4 * slots < MERGE_ITEMS_PER_FOUR_LINES * self.lines() as u64
             && self.buckets > 1
-            && !self.overflow_scarce()
+            // Far from scarce, or the next split would follow.
+            && self.overflow_used * 2 < self.overflow.len()
     }
 
     /// Calls `f` with the bucket and the slot of every slot in the table, and checks T2, T3, N1 and N2.

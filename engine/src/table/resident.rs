@@ -10,7 +10,7 @@
 //! they are about one in nine, and used again before fresh ones are.
 
 use super::Table;
-use crate::bounds::{LINE_BYTES, TABLE_STEP_BYTES};
+use crate::bounds::{LINE_BYTES, TABLE_KEEP_ONE_IN, TABLE_STEP_BYTES};
 use crate::mapping::Part;
 
 /// Lines of a huge page.
@@ -87,7 +87,7 @@ impl Table {
     /// not about to grow into, if that is half a huge page or more.
     pub(crate) fn lend_tail(&mut self) -> Option<Part> {
         let resident = &mut self.resident;
-        let wanted = self.buckets + (self.buckets / 8).max(STEP_LINES / 2);
+        let wanted = self.buckets + (self.buckets / TABLE_KEEP_ONE_IN).max(STEP_LINES / 2);
         let from = wanted.next_multiple_of(STEP_LINES).max(resident.kept);
         let end = resident.touched.max(resident.primary_asked);
         if from + STEP_LINES / 2 > end {

@@ -81,6 +81,7 @@ fn memory(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fm
     write!(out, "memory_connections_share:{}\r\n", division.connections_bytes)?;
     write!(out, "memory_buffers_share:{}\r\n", division.buffers_bytes)?;
     write!(out, "memory_items_share:{}\r\n", division.items_bytes)?;
+    write!(out, "memory_items_lent:{}\r\n", snapshot.lent_bytes)?;
     write!(out, "memory_items:{items_bytes}\r\n")?;
     write!(out, "memory_items_ahead:{}\r\n", shard.warm_bytes + shard.away_bytes)?;
     write!(out, "memory_table:{}\r\n", shard.table_resident_bytes)?;

@@ -25,9 +25,14 @@
 //!   and have neither taken nor sent a byte for [`STALL_MS`] are closed, so that nobody waits for
 //!   ever for those who never read.
 //!
+//! What is not used of the share may be lent to items (`lending`). A loan refuses nobody anything:
+//! replies wait, for the moment that items need to make room, while what is held comes near to what
+//! is not lent; requests do not.
+//!
 //! - B1. `held_bytes` is the sum of the connections' `counted_bytes`.
 //! - B2. A connection held back for want of memory is in `waiting`.
 //! - B3. Held and spare bytes together exceed the share at most by one reply and one receive.
+//! - B4. `free_bytes` is at most `limit_bytes`, and no less than is held once the loan is back.
 //!
 //! Cost: a few additions a command. Waiting connections are looked at when memory has come back,
 //! [`WAITING_PER_TURN`] in a turn.
@@ -70,10 +75,14 @@ pub struct BufferFigures {
 pub(super) struct Budget {
     /// The share.
     limit_bytes: usize,
+    /// What of it is not in the hands of items.
+    free_bytes: usize,
     held_bytes: usize,
     peak_bytes: usize,
     /// The most held since the allocator was last asked to give back what is free.
     peak_since_trim_bytes: usize,
+    /// The same with the buffers kept for reuse, at the ends of turns.
+    peak_with_spares_bytes: usize,
     /// When it is to be asked.
     trim_at_ms: Option<u64>,
     /// Connections held back (B2), longest first.
@@ -87,15 +96,35 @@ pub(super) struct Budget {
 
 impl Budget {
     pub(super) fn new(limit_bytes: usize) -> Budget {
-        Budget { limit_bytes, ..Budget::default() }
+        Budget { limit_bytes, free_bytes: limit_bytes, ..Budget::default() }
     }
 
-    /// Sets another share.
-    pub(super) fn set_limit(&mut self, limit_bytes: usize) {
-        if limit_bytes > self.limit_bytes {
+    /// Sets the share, and what of it is not in the hands of items.
+    pub(super) fn set_limit(&mut self, limit_bytes: usize, free_bytes: usize) {
+        if limit_bytes > self.limit_bytes || free_bytes > self.free_bytes {
             self.unexamined = self.waiting.len();
         }
         self.limit_bytes = limit_bytes;
+        self.free_bytes = free_bytes.min(limit_bytes);
+    }
+
+    /// The most that was held, or kept for reuse, since the allocator last gave back what is free;
+    /// `spare_bytes` are kept now.
+    pub(super) fn recent_peak_bytes(&mut self, spare_bytes: usize) -> usize {
+        self.peak_with_spares_bytes =
+            self.peak_with_spares_bytes.max(self.held_bytes + spare_bytes);
+        self.peak_with_spares_bytes.max(self.peak_since_trim_bytes)
+    }
+
+    /// Whether more is held than is not in the hands of items.
+    pub(super) fn is_overdrawn(&self) -> bool {
+        self.held_bytes > self.free_bytes
+    }
+
+    /// What replies may take of the share now.
+    #[inline]
+    fn replies_bytes(&self) -> usize {
+        (self.limit_bytes / 16 * REPLIES).min(self.free_bytes - self.free_bytes / 4)
     }
 
     /// Bytes that are left.
@@ -124,7 +153,7 @@ impl Budget {
     /// Whether a connection with `output_bytes` of output may execute another command.
     #[inline]
     pub(super) fn may_answer(&self, output_bytes: usize) -> bool {
-        let part_bytes = self.limit_bytes / 16 * REPLIES;
+        let part_bytes = self.replies_bytes();
         let left = part_bytes.saturating_sub(self.held_bytes);
         let fair = part_bytes / (self.waiting.len() + 1);
         output_bytes < left.min(fair)
@@ -166,6 +195,11 @@ impl Budget {
         }
     }
 
+    /// Whether connections are held back.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Whether there are connections to look at without anything happening.
     pub(super) fn has_unexamined(&self) -> bool {
         self.unexamined > 0
@@ -191,6 +225,7 @@ impl Budget {
         self.trim_at_ms = None;
         self.peak_bytes = self.peak_bytes.max(peak);
         self.peak_since_trim_bytes = self.held_bytes;
+        self.peak_with_spares_bytes = self.held_bytes;
         true
     }
 }
@@ -210,7 +245,7 @@ impl<T: Transport> Core<T> {
     /// Ends the turn for the buffers: those who wait go on if they can, those who stall are closed
     /// if they must be, and what is not needed any more goes back.
     pub(super) fn tend_buffers(&mut self) {
-        self.budget.set_limit(self.options.memory.division().buffers_bytes as usize);
+        self.tend_loan();
         self.spares.shed(self.budget.room());
         if self.budget.unexamined > 0 {
             self.resume_waiting();
@@ -354,6 +389,26 @@ mod tests {
     }
 
     #[test]
+    fn a_loan_holds_replies_back_and_refuses_nobody() {
+        let idle = Connection::new((), Key::new(0, 0), 1, Protocol::Resp);
+        let mut budget = with_held(LIMIT / 8);
+        budget.set_limit(LIMIT, LIMIT / 8);
+        assert!(!budget.is_overdrawn());
+        assert!(!budget.may_answer(SMALL_BYTES + 1), "it would take from items");
+        assert!(budget.may_answer(SMALL_BYTES), "that is always there");
+        assert!(budget.may_keep(&idle, LIMIT / 4), "requests go first");
+        assert_eq!(budget.reply_room(), (LIMIT - LIMIT / 8, false));
+        budget.held_bytes += 1;
+        assert!(budget.is_overdrawn());
+        let mut waits = Connection::new((), Key::new(1, 0), 2, Protocol::Resp);
+        budget.wait(&mut waits);
+        budget.set_limit(LIMIT, LIMIT / 8);
+        assert!(!budget.has_unexamined(), "nothing has changed");
+        budget.set_limit(LIMIT, LIMIT / 2);
+        assert!(budget.has_unexamined() && budget.may_answer(SMALL_BYTES + 1));
+    }
+
+    #[test]
     fn what_connections_hold_adds_up() {
         let mut budget = with_held(0);
         let mut connection = Connection::new((), Key::new(0, 0), 1, Protocol::Memcached);
@@ -383,7 +438,10 @@ mod tests {
         assert_eq!(budget.timer_ms(), None);
         budget.held_bytes = 0;
         assert!(!budget.trim_is_due(200));
+        assert_eq!(budget.recent_peak_bytes(1), TRIM_BYTES_MIN);
+        assert_eq!(budget.recent_peak_bytes(TRIM_BYTES_MIN + 1), TRIM_BYTES_MIN + 1);
         assert!(budget.trim_is_due(200 + TRIM_AFTER_MS));
+        assert_eq!(budget.recent_peak_bytes(1), 1, "what was free is the kernel's again");
         assert!(!budget.trim_is_due(9_000) && budget.timer_ms().is_none(), "once");
     }
 }

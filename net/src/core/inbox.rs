@@ -55,6 +55,8 @@ pub struct Snapshot {
     pub connections: usize,
     /// How memory is divided.
     pub division: Division,
+    /// Bytes of the shares of connections and buffers that items may use.
+    pub lent_bytes: u64,
     /// What connections hold of it.
     pub buffers: BufferFigures,
     /// Kernel entries.

@@ -77,6 +77,12 @@ pub const INLINE_BYTES_MAX: u32 = 64 * 1024;
 /// Items of background work in a shard per turn.
 pub const MAINTENANCE_ITEMS: usize = 64;
 
+/// The same while clients wait for memory, or have taken more than was not lent to items: 50 us.
+pub const MAINTENANCE_ITEMS_OVERDRAWN: usize = 512;
+
+/// Steps from nothing lent to all that may be.
+pub const LOAN_STEPS: u64 = 32;
+
 /// Entries of expiry that a turn handles while some are due: items removed, and as many entries of
 /// coarse groups split. About 10 us.
 pub const EXPIRY_ENTRIES: usize = 64;

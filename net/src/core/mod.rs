@@ -11,6 +11,7 @@
 //! - `turn`: events, and what a turn does in which order
 //! - `batch`: commands parsed and not yet executed
 //! - `budget`: the memory of all buffers
+//! - `lending`: what of it items may use meanwhile
 //! - `tasks`: commands that are executed in slices
 //! - `stream`: large values on their way from connections to the shard
 //! - `output`: sending, back-pressure, the end of a connection
@@ -33,6 +34,7 @@ mod driver;
 mod eventfd;
 mod idle;
 mod inbox;
+mod lending;
 pub mod limits;
 mod output;
 mod stream;

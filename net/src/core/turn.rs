@@ -11,8 +11,7 @@ use super::batch::{Batch, ParseLimits};
 use super::budget::Budget;
 use super::inbox::{CoreMessage, Inbox, Question, Request, Snapshot};
 use super::limits::{
-    ACCEPT_REST_MS, EXPIRY_ENTRIES, EXPIRY_SHARE, INPUT_BYTES_HIGH, MAINTENANCE_ITEMS, STOP_MS,
-    STREAM_BYTES_PER_TURN,
+    ACCEPT_REST_MS, EXPIRY_ENTRIES, EXPIRY_SHARE, INPUT_BYTES_HIGH, STOP_MS, STREAM_BYTES_PER_TURN,
 };
 use super::output::Spares;
 use super::{Counters, Transport};
@@ -197,7 +196,7 @@ impl<T: Transport> Core<T> {
         self.counters.turns += u64::from(worked);
         let behind = self.expire();
         self.tend_buffers();
-        let maintained = self.shard.maintain(self.now_ms, MAINTENANCE_ITEMS) > 0;
+        let maintained = self.shard.maintain(self.now_ms, self.maintenance_items()) > 0;
         if let Some(errand) = self.shard.errand() {
             self.inbox.ask(Request::Errand(errand));
         }
@@ -435,6 +434,7 @@ impl<T: Transport> Core<T> {
             shard: self.shard.stats(),
             connections: self.connections.len(),
             division: *self.options.memory.division(),
+            lent_bytes: self.options.memory.lent_bytes(),
             buffers: self.buffer_figures(),
             enters: self.transport.enters(),
         });
