@@ -34,6 +34,11 @@ pub fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
+/// Microseconds of Unix time, from the wall clock.
+pub fn unix_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+}
+
 /// The server time that corresponds to a Unix time, given the present in both; times before the
 /// server's zero become 0, which is in the past.
 pub fn deadline_from_unix(unix_deadline_ms: u64, unix_now_ms: u64, now_ms: u64) -> u64 {

@@ -51,6 +51,12 @@ pub fn memory_node(cpu: usize) -> Option<usize> {
     nodes.into_iter().find(holds)
 }
 
+/// The release of the kernel, such as `6.1.0`.
+pub fn kernel_release() -> String {
+    let text = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    text.trim().to_owned()
+}
+
 /// Bytes of memory that this process has resident.
 pub fn resident_bytes() -> u64 {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();

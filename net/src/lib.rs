@@ -17,6 +17,7 @@ pub mod host;
 mod listener;
 pub mod memory;
 pub mod options;
+mod parameters;
 pub mod protocol;
 mod server;
 #[expect(unsafe_code, reason = "system calls without a safe wrapper")]

@@ -65,6 +65,15 @@ pub struct Options {
     #[arg(long, value_name = "COUNT")]
     pub max_connections: Option<u32>,
 
+    /// Password that clients of the Redis port must give (AUTH), and those of the memcached port,
+    /// by its authentication of text clients, with the user `default`
+    #[arg(long, default_value = "", value_name = "PASSWORD", hide_default_value = true)]
+    pub requirepass: String,
+
+    /// Allow DEBUG, with which a client can stop the server; for test suites
+    #[arg(long)]
+    pub enable_debug_command: bool,
+
     /// Commands that a turn executes before it sends the replies
     #[arg(long, default_value_t = 64, value_name = "COUNT",
           value_parser = clap::value_parser!(u32).range(1..))]

@@ -13,7 +13,6 @@ use pinion_engine::{EngineError, Shard, ShardConfig};
 use pinion_ring::{DataRing, RingError, RingOptions};
 
 use crate::clock::{self, Clock};
-use crate::command::Settings;
 use crate::connection::Protocol;
 use crate::control::{self, ServerFacts};
 use crate::core::limits::DESCRIPTORS_RESERVED;
@@ -23,7 +22,7 @@ use crate::core::{
 };
 use crate::memory::{CONNECTION_BYTES, Division, MEMORY_BYTES_MIN, Memory};
 use crate::options::{MemcachedPort, Options, Size};
-use crate::{host, listener, sys};
+use crate::{host, listener, parameters, sys};
 
 /// Connections allowed if neither the flag nor the limit on open files says less.
 const CONNECTIONS_MAX_DEFAULT: u64 = 10_000;
@@ -132,7 +131,8 @@ impl Server {
         let (requests_in, requests) = channel();
         let (inbox, messages) = Inbox::new(requests_in);
         let (ready_in, ready) = channel();
-        let settings = settings(options, &plan, &addresses);
+        let port = port_of(&addresses, Protocol::Resp);
+        let settings = parameters::settings(options, plan.connections_max, port);
         let core_options = CoreOptions {
             connections_max: plan.connections_max,
             flush_after: options.flush_after as usize,
@@ -442,25 +442,6 @@ fn listen_error(error: &io::Error, ip: IpAddr, port: u16, flag: &str) -> StartEr
     })
 }
 
-/// What CONFIG GET tells.
-fn settings(options: &Options, plan: &Plan, addresses: &[Address]) -> Settings {
-    let bind: Vec<String> = options.bind.iter().map(IpAddr::to_string).collect();
-    let port = port_of(addresses, Protocol::Resp);
-    let mut parameters = vec![
-        ("appendonly", "no".to_owned()),
-        ("bind", bind.join(" ")),
-        ("databases", "1".to_owned()),
-        ("maxclients", plan.connections_max.to_string()),
-        ("maxmemory-policy", options.eviction.redis_name().to_owned()),
-        ("port", port.to_string()),
-        ("proto-max-bulk-len", options.value_max.0.to_string()),
-        ("save", String::new()),
-        ("timeout", "0".to_owned()),
-    ];
-    parameters.sort_unstable();
-    Settings { parameters, value_bytes_max: options.value_max.0 as usize }
-}
-
 fn port_of(addresses: &[Address], protocol: Protocol) -> u16 {
     let first = addresses.iter().find(|address| address.protocol == protocol);
     first.map_or(0, |address| address.address.port())
@@ -486,5 +467,10 @@ fn facts(
         idle: options.idle.to_string(),
         cpu: plan.cpu,
         ring_features,
+        kernel: host::kernel_release(),
+        executable: std::env::current_exe()
+            .map_or_else(|_| String::new(), |path| path.display().to_string()),
+        run_id: (0..3).map(|_| format!("{:016x}", random_seed())).collect::<String>()[..40]
+            .to_owned(),
     }
 }

@@ -89,7 +89,7 @@ impl Rig {
         let core_options = CoreOptions {
             connections_max: 2 * options.connections,
             flush_after: options.flush_after,
-            settings: Settings { parameters: Vec::new(), value_bytes_max: VALUE_BYTES_MAX },
+            settings: Settings { value_bytes_max: VALUE_BYTES_MAX, ..Settings::default() },
             memory: Memory::new(
                 Division::of(1 << 30, 2 * options.connections)
                     .map_err(|_| LayerError::Usage("--connections are too many".to_owned()))?,

@@ -4,7 +4,7 @@
 //! `prefetch_item` for each, then `get`: the memory latencies of the batch overlap.
 
 use super::{Found, Shard, count_use};
-use crate::bounds::PAGE_ID_BYTES;
+use crate::bounds::{LINE_BYTES, PAGE_ID_BYTES};
 use crate::hash::KeyHash;
 use crate::item::{self, Front};
 use crate::table::SlotRef;
@@ -71,6 +71,15 @@ impl Shard {
         self.tick(now_ms);
         let found = self.find_live(hash, key)?;
         Some(self.entry(&found, self.table.slot(found.slot).frequency))
+    }
+
+    /// Bytes that the item of a key takes: in the log, in pages, and its share of the table. O(1);
+    /// does not count as a use.
+    pub fn item_bytes(&mut self, hash: KeyHash, key: &[u8], now_ms: u64) -> Option<u64> {
+        self.tick(now_ms);
+        let found = self.find_live(hash, key)?;
+        let table_bytes = (self.table.lines() * LINE_BYTES) as u64;
+        Some(self.log.footprint(&found.header) + table_bytes.div_ceil(self.table.slots().max(1)))
     }
 
     pub(super) fn entry(&self, found: &Found, frequency: u8) -> Entry<'_> {

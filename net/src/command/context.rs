@@ -2,21 +2,15 @@
 
 use pinion_engine::{KeyHash, PinnedValue, SetError, Shard, Value};
 
+use super::server::ServerState;
+use super::settings::Settings;
 use super::task::Task;
+use super::transaction::Transaction;
 use crate::connection::{LargeValue, Session};
 use crate::core::limits::SPARE_BYTES_MIN;
-use crate::core::{Counters, InfoRequest};
+use crate::core::{ClientsQuery, Counters, InfoRequest};
 use crate::memory::Memory;
 use crate::protocol::resp::{self, Version, Writer};
-
-/// What the server was told at start and commands may ask for.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// CONFIG GET's parameters, by name, in alphabetical order.
-    pub parameters: Vec<(&'static str, String)>,
-    /// The largest value.
-    pub value_bytes_max: usize,
-}
 
 /// What happens to the connection after a command.
 #[derive(Debug)]
@@ -33,6 +27,25 @@ pub enum Flow {
     Later(Box<dyn Task>),
     /// All items die at this time, in server milliseconds.
     FlushAt(u64),
+    /// The array's header is written; these commands are executed now, and their replies follow.
+    Exec(Box<Transaction>),
+    /// The reply comes from a look at the connections, which may end some of them.
+    Clients(Box<ClientsQuery>),
+    /// Commands of all connections wait, or those alone that may change items.
+    Pause {
+        /// Until when, in server milliseconds.
+        until_ms: u64,
+        /// Whether reads go on.
+        writes_only: bool,
+    },
+    /// What [`Flow::Pause`] holds back goes on.
+    Unpause,
+    /// The allocator is to give back what is free.
+    Trim,
+    /// What is counted since the start begins anew.
+    ResetCounters,
+    /// The server ends.
+    Stop,
 }
 
 /// The arguments of a command, its name first.
@@ -62,6 +75,11 @@ impl<'a> Arguments<'a> {
         self.args.arg(self.frame, index)
     }
 
+    /// The bytes of the request.
+    pub fn frame(&self) -> &'a [u8] {
+        self.frame
+    }
+
     /// The arguments from an index on.
     pub fn from(self, first: usize) -> impl Iterator<Item = &'a [u8]> {
         (first..self.len()).map(move |index| self.at(index))
@@ -85,8 +103,10 @@ pub struct Context<'a> {
     pub out: &'a mut Vec<u8>,
     /// What is counted.
     pub counters: &'a mut Counters,
-    /// What the server was told at start.
-    pub settings: &'a Settings,
+    /// What the server was told at start, or by CONFIG SET.
+    pub settings: &'a mut Settings,
+    /// What commands share beside items: statistics and logs.
+    pub server: &'a mut ServerState,
     /// The memory of the process, and how it is divided.
     pub memory: &'a mut Memory,
     /// Bytes that a reply may take of the memory for buffers.
@@ -107,7 +127,7 @@ impl Context<'_> {
     /// [`Context::first_hash`] already.
     #[inline]
     pub fn hash(&self, key: &[u8]) -> KeyHash {
-        self.shard.hash(key)
+        self.shard.hash_in(self.session.db, key)
     }
 
     /// A writer for a RESP reply.
@@ -118,7 +138,34 @@ impl Context<'_> {
     /// Answers with an error; the text begins with its code, such as `ERR`.
     pub fn error(&mut self, text: &str) {
         self.counters.errors += 1;
+        self.server.statistics.count_error(text);
         self.reply().error(text);
+    }
+
+    /// Answers why a command is not executed, and not queued either: the transaction that is being
+    /// collected will be refused.
+    pub(super) fn reject(&mut self, number: u16, text: &str) {
+        self.server.statistics.of(number).rejected += 1;
+        self.spoil_transaction();
+        self.error(text);
+    }
+
+    /// Lets EXEC refuse the transaction that is being collected, if there is one.
+    pub(super) fn spoil_transaction(&mut self) {
+        if let Some(transaction) = &mut self.session.transaction {
+            transaction.spoil();
+        }
+    }
+
+    /// Answers with what a container's subcommands do, as lines.
+    pub(super) fn help(&mut self, name: &str, lines: &[&str]) {
+        let mut reply = self.reply();
+        reply.array(lines.len() + 3);
+        let first = format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
+        reply.simple(&first);
+        lines.iter().for_each(|line| reply.simple(line));
+        reply.simple("HELP");
+        reply.simple("    This text.");
     }
 
     /// Answers `ERR syntax error`.

@@ -169,7 +169,7 @@ impl Context<'_> {
     }
 
     /// Takes back what the command has written from `out_start` on, and its references.
-    pub(super) fn take_back(&mut self, out_start: usize) {
+    pub(crate) fn take_back(&mut self, out_start: usize) {
         self.out.truncate(out_start);
         while let Some((_, pinned)) = self.pins.pop() {
             self.shard.unpin(pinned);

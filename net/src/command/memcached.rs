@@ -3,6 +3,7 @@
 
 use pinion_engine::{Condition, Deadline, Deleted, Refusal, SetError, SetOptions, Stored};
 
+use super::connection::unlock;
 use super::context::{Context, Flow};
 use super::expiry;
 use super::large::REFER_BYTES_MIN;
@@ -41,6 +42,9 @@ pub fn run(context: &mut Context<'_>, frame: &[u8], limits: &Limits) -> Flow {
         return Flow::Close;
     };
     let (noreply, reply_starts) = (request.noreply(), context.out.len());
+    if !context.session.authenticated && context.settings.has_password() {
+        return authenticate(context, &request);
+    }
     let flow = execute(context, &request);
     if noreply {
         context.out.truncate(reply_starts);
@@ -73,6 +77,27 @@ fn execute(context: &mut Context<'_>, request: &Request<'_>) -> Flow {
         Request::Quit => return Flow::Close,
         Request::Meta(_) | Request::MetaNoop => server_error(context, "ERROR"),
     }
+    Flow::Continue
+}
+
+/// What a client may do that has not given the password: give it, as the data of a `set` of any
+/// key, `default` and the password with a space between; or go. As memcached with `-Y`.
+fn authenticate(context: &mut Context<'_>, request: &Request<'_>) -> Flow {
+    let text = match request {
+        Request::Quit => return Flow::Close,
+        Request::Store(Store { verb: StoreVerb::Set, data, .. }) => {
+            let space = data.iter().position(|&byte| byte == b' ').unwrap_or(data.len());
+            let (user, password) = data.split_at(space);
+            if unlock(context, user, password.get(1..).unwrap_or_default()) {
+                "STORED"
+            } else {
+                "CLIENT_ERROR authentication failure"
+            }
+        }
+        _ => "CLIENT_ERROR unauthenticated",
+    };
+    context.counters.errors += u64::from(text != "STORED");
+    Writer::new(context.out).line(text);
     Flow::Continue
 }
 

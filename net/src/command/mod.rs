@@ -4,6 +4,8 @@
 //! - `spec` and `table`: what is known of every RESP command, and look-up by name
 //! - `string`, `key`: commands on items
 //! - `server`, `connection`: commands on the server and on the connection itself
+//! - `transaction`: MULTI, EXEC and WATCH
+//! - `settings`, `statistics`: what commands share beside items
 //! - `task`: commands that take long and are executed in slices
 //! - `memcached`: the same meanings under memcached's names
 //! - `large`: large values that arrive in pieces, and replies that refer to them
@@ -17,47 +19,116 @@ mod key;
 pub mod large;
 pub mod memcached;
 mod server;
+mod settings;
 mod spec;
+mod statistics;
 mod string;
 mod table;
 mod task;
+mod transaction;
 
-pub use context::{Arguments, Context, Flow, Settings};
+pub use context::{Arguments, Context, Flow};
+pub use server::{Base, ServerState, Slowlog, kept_args};
+pub use settings::Settings;
 pub use spec::{KeySpec, Spec};
-pub use table::{COMMANDS, find};
+pub use statistics::{CommandCount, Statistics};
+pub use table::{COMMANDS, find, name_of};
 pub use task::{Step, Task};
+pub use transaction::{Transaction, Watches};
 
 /// The Redis version whose behaviour clients may expect.
 pub const REDIS_VERSION: &str = "7.4.0";
 
-/// Runs a RESP command: checks that it exists and has the right number of arguments, then calls
-/// its function.
+/// Runs a RESP command: checks that it exists, has the right number of arguments and may be
+/// executed now, then calls its function, or keeps it for EXEC.
 pub fn run(context: &mut Context<'_>, spec: Option<&'static Spec>, args: &Arguments<'_>) -> Flow {
     context.counters.commands += 1;
     let Some(spec) = spec else {
+        context.spoil_transaction();
         context.unknown_command(args);
         return Flow::Continue;
     };
     if !spec.accepts(args.len()) {
+        context.spoil_transaction();
+        context.server.statistics.of(spec.number).rejected += 1;
         context.wrong_arity(spec.name);
         return Flow::Continue;
     }
     if !spec.subcommands.is_empty() && args.len() > 1 {
         return run_subcommand(context, spec, args);
     }
-    (spec.run)(context, args)
+    execute(context, spec, spec.number, args)
 }
 
-fn run_subcommand(context: &mut Context<'_>, container: &Spec, args: &Arguments<'_>) -> Flow {
+/// Executes a command that the caller has checked, unless it may not be executed now.
+#[inline]
+fn execute(
+    context: &mut Context<'_>,
+    spec: &'static Spec,
+    number: u16,
+    args: &Arguments<'_>,
+) -> Flow {
+    context.session.last_command = Some(number);
+    let session = &*context.session;
+    if (!session.authenticated || session.transaction.is_some())
+        && is_kept(context, spec, number, args)
+    {
+        return Flow::Continue;
+    }
+    let errors = context.counters.errors;
+    context.server.statistics.of(number).calls += 1;
+    let flow = (spec.run)(context, args);
+    if context.counters.errors != errors {
+        context.server.statistics.of(number).failed += 1;
+    }
+    flow
+}
+
+/// Whether a command is not to be executed now: it was refused, or queued.
+#[cold]
+fn is_kept(
+    context: &mut Context<'_>,
+    spec: &'static Spec,
+    number: u16,
+    args: &Arguments<'_>,
+) -> bool {
+    let is_locked = !context.session.authenticated && context.settings.has_password();
+    if is_locked && !spec.is_open {
+        context.reject(number, "NOAUTH Authentication required.");
+        return true;
+    }
+    context.session.transaction.is_some() && transaction::queue(context, spec, number, args)
+}
+
+/// Executes a command of a transaction, which was checked when it was queued.
+pub fn run_queued(
+    context: &mut Context<'_>,
+    spec: &'static Spec,
+    number: u16,
+    args: &Arguments<'_>,
+) -> Flow {
+    context.counters.commands += 1;
+    execute(context, spec, number, args)
+}
+
+fn run_subcommand(
+    context: &mut Context<'_>,
+    container: &'static Spec,
+    args: &Arguments<'_>,
+) -> Flow {
     let Some(spec) = container.subcommand(args.at(1)) else {
+        context.spoil_transaction();
         context.unknown_subcommand(&container.name.to_uppercase(), args);
         return Flow::Continue;
     };
+    let number = container.number_of(spec);
     if !spec.accepts(args.len()) {
+        context.spoil_transaction();
+        context.server.statistics.of(number).rejected += 1;
         context.wrong_arity(&format!("{}|{}", container.name, spec.name));
         return Flow::Continue;
     }
-    (spec.run)(context, args)
+    execute(context, spec, number, args)
 }
 
 /// The function of a container that does nothing without a subcommand: its arity asks for one.

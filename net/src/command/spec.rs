@@ -4,7 +4,7 @@
 use super::context::{Arguments, Context, Flow};
 
 /// One command, or a subcommand of one.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Spec {
     /// Name in lower case, at most [`NAME_BYTES_MAX`] bytes; a subcommand's without its
     /// container's.
@@ -34,6 +34,14 @@ pub struct Spec {
     pub is_write: bool,
     /// The flag `no_auth`: it needs no password.
     pub is_open: bool,
+    /// The flag `no_multi`: it is not queued in a transaction, but refused.
+    pub is_single: bool,
+    /// Whether its cost is not constant and Redis does not call it fast: its executions are timed
+    /// one by one.
+    pub is_timed: bool,
+    /// Its place among all commands, subcommands behind their containers: what statistics are
+    /// kept under. The table of all commands gives it.
+    pub number: u16,
 }
 
 /// A command's function.
@@ -92,6 +100,9 @@ impl Spec {
             run,
             is_write: false,
             is_open: false,
+            is_single: false,
+            is_timed: false,
+            number: 0,
         }
     }
 
@@ -100,6 +111,8 @@ impl Spec {
         self.flags = flags;
         self.is_write = has_word(flags, "write");
         self.is_open = has_word(flags, "no_auth");
+        self.is_single = has_word(flags, "no_multi");
+        self.is_timed = self.is_timed && !has_word(flags, "fast");
         self
     }
 
@@ -130,6 +143,7 @@ impl Spec {
     /// Sets what it costs; O(1) if not.
     pub const fn cost(mut self, cost: &'static str) -> Spec {
         self.cost = cost;
+        self.is_timed = !has_word(self.flags, "fast");
         self
     }
 
@@ -154,6 +168,12 @@ impl Spec {
     /// The subcommand of this name, in any case.
     pub fn subcommand(&self, name: &[u8]) -> Option<&'static Spec> {
         self.subcommands.iter().find(|spec| name.eq_ignore_ascii_case(spec.name.as_bytes()))
+    }
+
+    /// The number under which statistics of a subcommand of this one are kept.
+    pub fn number_of(&self, subcommand: &Spec) -> u16 {
+        let index = self.subcommands.iter().position(|other| other.name == subcommand.name);
+        index.map_or(self.number, |index| self.number + 1 + index as u16)
     }
 
     /// The index of the first key; 0 if it has none.
@@ -208,6 +228,16 @@ mod tests {
         assert!(has_word("write fast", "write") && has_word("write fast", "fast"));
         assert!(!has_word("rewrite fast", "write") && !has_word("writes", "write"));
         assert!(Spec::new("x", 1, nothing).flags("loading no_auth").is_open);
+        assert!(Spec::new("x", 1, nothing).flags("no_multi").is_single);
+    }
+
+    #[test]
+    fn what_may_take_long_is_timed() {
+        assert!(!Spec::new("x", 1, nothing).flags("write").is_timed);
+        assert!(Spec::new("x", 1, nothing).flags("write").cost("O(N)").is_timed);
+        assert!(Spec::new("x", 1, nothing).cost("O(N)").flags("write").is_timed);
+        assert!(!Spec::new("x", 1, nothing).flags("readonly fast").cost("O(N)").is_timed);
+        assert!(!Spec::new("x", 1, nothing).cost("O(N)").flags("readonly fast").is_timed);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! does not allocate.
 
 use super::spec::{NAME_BYTES_MAX, Spec};
-use super::{connection, key, server, string};
+use super::{connection, key, server, string, transaction};
 
 /// The lists, by Redis's names for the groups.
 const FAMILIES: &[(&str, &[Spec])] = &[
@@ -12,6 +12,7 @@ const FAMILIES: &[(&str, &[Spec])] = &[
     ("generic", key::COMMANDS),
     ("server", server::COMMANDS),
     ("string", string::COMMANDS),
+    ("transactions", transaction::COMMANDS),
 ];
 
 /// Number of commands, without subcommands.
@@ -24,14 +25,29 @@ pub(super) const COMMAND_COUNT: usize = {
     count
 };
 
-/// All commands.
-pub static COMMANDS: [&Spec; COMMAND_COUNT] = {
-    let mut commands: [&Spec; COMMAND_COUNT] = [&FAMILIES[0].1[0]; COMMAND_COUNT];
-    let (mut count, mut family) = (0, 0);
+/// Number of commands, subcommands included: the numbers of specifications are below this.
+pub(super) const NUMBER_COUNT: usize = {
+    let (mut count, mut index) = (0, 0);
+    while index < COMMAND_COUNT {
+        count += 1 + COMMANDS_IN_ORDER[index].subcommands.len();
+        index += 1;
+    }
+    count
+};
+const _: () = assert!(NUMBER_COUNT < u16::MAX as usize);
+
+/// All commands, numbered.
+pub static COMMANDS: [Spec; COMMAND_COUNT] = COMMANDS_IN_ORDER;
+
+const COMMANDS_IN_ORDER: [Spec; COMMAND_COUNT] = {
+    let mut commands: [Spec; COMMAND_COUNT] = [FAMILIES[0].1[0]; COMMAND_COUNT];
+    let (mut count, mut family, mut number) = (0, 0, 0);
     while family < FAMILIES.len() {
         let mut index = 0;
         while index < FAMILIES[family].1.len() {
-            commands[count] = &FAMILIES[family].1[index];
+            commands[count] = FAMILIES[family].1[index];
+            commands[count].number = number;
+            number += 1 + commands[count].subcommands.len() as u16;
             count += 1;
             index += 1;
         }
@@ -44,6 +60,29 @@ pub static COMMANDS: [&Spec; COMMAND_COUNT] = {
 pub(super) fn group_of(spec: &Spec) -> &'static str {
     let holds = |commands: &[Spec]| commands.iter().any(|other| other.name == spec.name);
     FAMILIES.iter().find(|(_, commands)| holds(commands)).map_or("", |(group, _)| group)
+}
+
+/// The full name of the command with this number, such as `get` or `config|set`; empty if there is
+/// none. Linear in the number of commands.
+pub fn name_of(number: u16) -> String {
+    let spec = COMMANDS.iter().rev().find(|spec| spec.number <= number);
+    let Some(spec) = spec else { return String::new() };
+    match number - spec.number {
+        0 => spec.name.to_owned(),
+        below => spec
+            .subcommands
+            .get(usize::from(below) - 1)
+            .map_or_else(String::new, |subcommand| format!("{}|{}", spec.name, subcommand.name)),
+    }
+}
+
+/// Whether Redis calls the command with this number fast. Linear in the number of commands.
+pub(super) fn is_fast(number: u16) -> bool {
+    let spec = COMMANDS.iter().rev().find(|spec| spec.number <= number);
+    // No subcommand is.
+    spec.is_some_and(|spec| {
+        spec.number == number && spec.flags.split(' ').any(|flag| flag == "fast")
+    })
 }
 
 /// Slots of the look-up table; a power of two, several times the number of commands.
@@ -63,7 +102,7 @@ static BY_NAME: [Slot; SLOTS] = {
     let mut table = [Slot { name: 0, index: 0 }; SLOTS];
     let mut index = 0;
     while index < COMMAND_COUNT {
-        let bytes = COMMANDS[index].name.as_bytes();
+        let bytes = COMMANDS_IN_ORDER[index].name.as_bytes();
         let mut at = 0;
         while at < bytes.len() {
             assert!(bytes[at].is_ascii_lowercase() || bytes[at] == b'_', "see `find`");
@@ -91,7 +130,7 @@ pub fn find(name: &[u8]) -> Option<&'static Spec> {
     loop {
         let found = BY_NAME[slot];
         if found.name == wanted {
-            let spec = COMMANDS[found.index as usize];
+            let spec = &COMMANDS[found.index as usize];
             // Names are letters and underscores. Folding maps nothing else to letters, but DEL to
             // what underscores become, and it makes the padding look like spaces.
             let same = spec.name.len() == name.len() && !name.contains(&0x7f);
@@ -170,7 +209,7 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), COMMANDS.len());
-        let all = COMMANDS.iter().flat_map(|spec| std::iter::once(*spec).chain(spec.subcommands));
+        let all = COMMANDS.iter().flat_map(|spec| std::iter::once(spec).chain(spec.subcommands));
         for spec in all {
             assert!(!spec.summary.is_empty() && !spec.categories.is_empty(), "{}", spec.name);
             assert!(spec.accepts(usize::from(spec.arity.unsigned_abs())));
@@ -178,6 +217,11 @@ mod tests {
             let reads = spec.flags.split(' ').any(|flag| flag == "readonly");
             assert!(spec.keys.is_empty() || spec.is_write != reads, "{}", spec.name);
         }
+        let set = find(b"config").and_then(|spec| Some((spec, spec.subcommand(b"SET")?)));
+        let (config, set) = set.expect("CONFIG SET exists");
+        assert_eq!(name_of(config.number), "config");
+        assert_eq!(name_of(config.number_of(set)), "config|set");
+        assert_eq!(name_of(NUMBER_COUNT as u16), "");
         let get = find(b"GET").expect("GET exists");
         assert!(!get.accepts(1) && get.accepts(2) && !get.accepts(3));
         let del = find(b"del").expect("DEL exists");

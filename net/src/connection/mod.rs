@@ -7,16 +7,18 @@
 
 mod inbound;
 mod replies;
+mod session;
 mod slab;
 
 use pinion_ring::Key;
 
-use crate::command::Task;
+use crate::core::Sliced;
 use crate::core::limits::OUTPUT_BYTES_LOW;
 use crate::protocol::{memcached, resp};
 
 pub use inbound::{Inbound, LargeValue};
 pub use replies::{Replies, Ticket};
+pub use session::{ReplyMode, Session};
 pub use slab::Slab;
 
 /// Which protocol a listener speaks.
@@ -26,34 +28,6 @@ pub enum Protocol {
     Resp,
     /// The memcached text protocol.
     Memcached,
-}
-
-/// What a client has told about itself, and what that changes in replies.
-#[derive(Debug, Default)]
-pub struct Session {
-    /// Number of the connection, never reused.
-    pub id: u64,
-    /// Whether HELLO 3 has switched to RESP3.
-    pub resp3: bool,
-    /// CLIENT SETNAME, or HELLO's SETNAME.
-    pub name: Vec<u8>,
-    /// CLIENT SETINFO LIB-NAME.
-    pub library_name: Vec<u8>,
-    /// CLIENT SETINFO LIB-VER.
-    pub library_version: Vec<u8>,
-}
-
-impl Session {
-    /// Memory that the texts take.
-    #[inline]
-    pub fn capacity_bytes(&self) -> usize {
-        self.name.capacity() + self.library_name.capacity() + self.library_version.capacity()
-    }
-
-    /// The version of RESP in which replies are written.
-    pub fn version(&self) -> resp::Version {
-        if self.resp3 { resp::Version::Resp3 } else { resp::Version::Resp2 }
-    }
 }
 
 /// How far the end of a connection has come.
@@ -106,7 +80,9 @@ pub struct Connection<S> {
     /// Whether execution is held back until output has drained, or there is memory for more.
     pub paused: bool,
     /// The command that is being executed in slices; nothing else is until it is done.
-    pub task: Option<Box<dyn Task>>,
+    pub task: Option<Box<Sliced>>,
+    /// Whether its commands wait for the end of CLIENT PAUSE.
+    pub postponed: bool,
     /// Whether it is in the core's queue of connections that wait for memory.
     pub waiting: bool,
     /// Capacity of the buffer that is being sent.
@@ -146,6 +122,7 @@ impl<S> Connection<S> {
             cancelling: false,
             paused: false,
             task: None,
+            postponed: false,
             waiting: false,
             sending_bytes: 0,
             counted_bytes: 0,
@@ -159,7 +136,7 @@ impl<S> Connection<S> {
 
     /// Whether commands of this connection may be parsed and executed now.
     pub fn may_run(&self) -> bool {
-        !self.paused && self.task.is_none() && self.closing < Closing::Flushing
+        !self.paused && !self.postponed && self.task.is_none() && self.closing < Closing::Flushing
     }
 
     /// Whether a large value is on its way to the shard.

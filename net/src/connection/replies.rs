@@ -170,6 +170,21 @@ impl Replies {
         !self.blocked.is_empty()
     }
 
+    /// How many replies are outstanding.
+    pub fn outstanding_count(&self) -> usize {
+        self.blocked.len()
+    }
+
+    /// How many bytes may be sent now,
+    pub fn ready_bytes(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// and how many their buffer has room for.
+    pub fn ready_capacity(&self) -> usize {
+        self.ready.capacity()
+    }
+
     /// Bytes that may be sent now.
     pub fn ready(&mut self) -> &mut Vec<u8> {
         &mut self.ready

@@ -1,37 +1,47 @@
 //! INFO: the sections that tools read, with Redis's field names where the meaning is Redis's, and
 //! a section `pinion` with what is ours.
+//!
+//! A field that Redis has for what does not exist here (replicas, snapshots, scripts) is left out,
+//! unless tools fail without it: then it tells what is true, mostly 0. `usec` of a command is the
+//! time of those of its executions that are timed, see SLOWLOG.
 
 use std::fmt::Write;
 
-use pinion_engine::ExpiryStats;
-
-use super::ServerFacts;
+use super::{ServerFacts, info_pinion};
 use crate::clock;
-use crate::command::REDIS_VERSION;
-use crate::core::Snapshot;
+use crate::command::{self, REDIS_VERSION};
+use crate::core::{Snapshot, items_bytes};
 use crate::{host, sys};
 
 type Section = fn(&mut String, &Snapshot, &ServerFacts) -> std::fmt::Result;
 
-const SECTIONS: [(&str, Section); 9] = [
-    ("Server", server),
-    ("Clients", clients),
-    ("Memory", memory),
-    ("Persistence", persistence),
-    ("Stats", stats),
-    ("Replication", replication),
-    ("CPU", cpu),
-    ("Keyspace", keyspace),
-    ("Pinion", pinion),
+/// The sections, and whether they are among those that are told without being asked for.
+const SECTIONS: [(&str, bool, Section); 14] = [
+    ("Server", true, server),
+    ("Clients", true, clients),
+    ("Memory", true, memory),
+    ("Persistence", true, persistence),
+    ("Stats", true, stats),
+    ("Replication", true, replication),
+    ("CPU", true, cpu),
+    ("Modules", true, nothing),
+    ("Commandstats", false, commandstats),
+    ("Errorstats", true, errorstats),
+    ("Latencystats", false, nothing),
+    ("Cluster", true, cluster),
+    ("Keyspace", true, keyspace),
+    ("Pinion", true, info_pinion::pinion),
 ];
 
-/// The text of the sections asked for; none, `default`, `all` and `everything` mean all.
+/// The text of the sections asked for: `default` or none of those that Redis tells by default,
+/// `all` and `everything` of all.
 pub(super) fn text(asked: &[String], snapshot: &Snapshot, facts: &ServerFacts) -> String {
-    let all = asked.is_empty()
-        || asked.iter().any(|name| ["default", "all", "everything"].contains(&name.as_str()));
-    let mut text = String::with_capacity(2048);
-    for (name, section) in SECTIONS {
-        if !all && !asked.iter().any(|wanted| wanted.eq_ignore_ascii_case(name)) {
+    let is_asked = |name: &str| asked.iter().any(|wanted| wanted.eq_ignore_ascii_case(name));
+    let all = is_asked("all") || is_asked("everything");
+    let default = asked.is_empty() || is_asked("default");
+    let mut text = String::with_capacity(4096);
+    for (name, is_default, section) in SECTIONS {
+        if !all && !(default && is_default) && !is_asked(name) {
             continue;
         }
         if !text.is_empty() {
@@ -44,39 +54,97 @@ pub(super) fn text(asked: &[String], snapshot: &Snapshot, facts: &ServerFacts) -
     text
 }
 
-fn server(out: &mut String, _: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
+/// A number of bytes as Redis writes it for people.
+pub(super) fn human(bytes: u64) -> String {
+    for (shift, unit) in [(40, 'T'), (30, 'G'), (20, 'M'), (10, 'K')] {
+        if bytes >> shift > 0 {
+            return format!("{:.2}{unit}", bytes as f64 / (1u64 << shift) as f64);
+        }
+    }
+    format!("{bytes}B")
+}
+
+fn nothing(_: &mut String, _: &Snapshot, _: &ServerFacts) -> std::fmt::Result {
+    Ok(())
+}
+
+fn server(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
     let uptime_s = clock::unix_ms().saturating_sub(facts.started_unix_ms) / 1_000;
     write!(out, "redis_version:{REDIS_VERSION}\r\n")?;
+    write!(out, "redis_git_sha1:00000000\r\nredis_git_dirty:0\r\n")?;
     write!(out, "server_name:pinion\r\n")?;
     write!(out, "pinion_version:{}\r\n", env!("CARGO_PKG_VERSION"))?;
     write!(out, "redis_mode:standalone\r\n")?;
-    write!(out, "os:Linux {}\r\n", std::env::consts::ARCH)?;
+    write!(out, "os:Linux {} {}\r\n", facts.kernel, std::env::consts::ARCH)?;
     write!(out, "arch_bits:{}\r\n", usize::BITS)?;
+    write!(out, "monotonic_clock:POSIX clock_gettime\r\n")?;
     write!(out, "multiplexing_api:io_uring\r\n")?;
     write!(out, "process_id:{}\r\n", std::process::id())?;
+    write!(out, "process_supervised:no\r\n")?;
+    write!(out, "run_id:{}\r\n", facts.run_id)?;
     write!(out, "tcp_port:{}\r\n", facts.port)?;
     write!(out, "memcached_port:{}\r\n", facts.memcached_port)?;
+    write!(out, "server_time_usec:{}\r\n", clock::unix_us())?;
     write!(out, "uptime_in_seconds:{uptime_s}\r\n")?;
-    write!(out, "uptime_in_days:{}\r\n", uptime_s / 86_400)
+    write!(out, "uptime_in_days:{}\r\n", uptime_s / 86_400)?;
+    write!(out, "hz:10\r\nconfigured_hz:10\r\n")?;
+    write!(out, "lru_clock:{}\r\n", snapshot.now_ms / 1_000 & 0xff_ffff)?;
+    write!(out, "executable:{}\r\nconfig_file:\r\nio_threads_active:0\r\n", facts.executable)
 }
 
 fn clients(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
     write!(out, "connected_clients:{}\r\n", snapshot.connections)?;
+    write!(out, "cluster_connections:0\r\n")?;
     write!(out, "maxclients:{}\r\n", facts.connections_max)?;
     write!(out, "blocked_clients:0\r\n")?;
+    write!(out, "tracking_clients:0\r\n")?;
+    write!(out, "clients_in_timeout_table:0\r\n")?;
+    if let Some((until_ms, is_all)) = snapshot.paused {
+        let left_ms = until_ms.saturating_sub(snapshot.now_ms);
+        let actions = if is_all { "all" } else { "write" };
+        write!(out, "paused_reason:client_pause\r\npaused_actions:{actions}\r\n")?;
+        write!(out, "paused_timeout_milliseconds:{left_ms}\r\n")?;
+    }
     write!(out, "clients_waiting_for_memory:{}\r\n", snapshot.buffers.waiting)
 }
 
 fn memory(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
     let (shard, division, buffers) = (&snapshot.shard, &snapshot.division, &snapshot.buffers);
-    let items_bytes =
-        shard.log_bytes + shard.table_resident_bytes + shard.expiry.bytes + shard.policy.bytes;
-    let used_bytes = items_bytes + (buffers.held_bytes + buffers.spare_bytes) as u64;
-    write!(out, "used_memory:{used_bytes}\r\n")?;
-    write!(out, "used_memory_rss:{}\r\n", host::resident_bytes())?;
+    let (used_bytes, items_bytes) = (snapshot.used_bytes(), items_bytes(shard));
+    let resident_bytes = host::resident_bytes();
+    let overhead_bytes = used_bytes.saturating_sub(shard.live_bytes);
+    let part = |bytes: u64, whole: u64| bytes as f64 / whole.max(1) as f64;
+    for (name, bytes) in [
+        ("used_memory", used_bytes),
+        ("used_memory_rss", resident_bytes),
+        ("used_memory_peak", snapshot.memory_peak_bytes),
+    ] {
+        write!(out, "{name}:{bytes}\r\n{name}_human:{}\r\n", human(bytes))?;
+    }
+    let peak_percent = part(used_bytes, snapshot.memory_peak_bytes) * 100.0;
+    write!(out, "used_memory_peak_perc:{peak_percent:.2}%\r\n")?;
+    write!(out, "used_memory_overhead:{overhead_bytes}\r\n")?;
+    write!(out, "used_memory_startup:0\r\n")?;
     write!(out, "used_memory_dataset:{}\r\n", shard.live_bytes)?;
-    write!(out, "maxmemory:{}\r\n", division.memory_bytes)?;
+    let dataset_percent = part(shard.live_bytes, used_bytes) * 100.0;
+    write!(out, "used_memory_dataset_perc:{dataset_percent:.2}%\r\n")?;
+    for (name, bytes) in [
+        ("total_system_memory", host::memory_allowed_bytes()),
+        ("used_memory_lua", 0),
+        ("used_memory_scripts", 0),
+        ("maxmemory", division.memory_bytes),
+    ] {
+        write!(out, "{name}:{bytes}\r\n{name}_human:{}\r\n", human(bytes))?;
+    }
     write!(out, "maxmemory_policy:{}\r\n", facts.eviction)?;
+    let ratio = part(resident_bytes, used_bytes);
+    write!(out, "mem_fragmentation_ratio:{ratio:.2}\r\n")?;
+    let fragmentation_bytes = resident_bytes as i64 - used_bytes as i64;
+    write!(out, "mem_fragmentation_bytes:{fragmentation_bytes}\r\n")?;
+    write!(out, "mem_clients_normal:{}\r\nmem_clients_slaves:0\r\n", buffers.held_bytes)?;
+    write!(out, "mem_replication_backlog:0\r\nmem_aof_buffer:0\r\n")?;
+    write!(out, "mem_allocator:libc\r\n")?;
+    write!(out, "active_defrag_running:0\r\nlazyfree_pending_objects:0\r\n")?;
     write!(out, "memory_program_share:{}\r\n", division.program_bytes)?;
     write!(out, "memory_connections_share:{}\r\n", division.connections_bytes)?;
     write!(out, "memory_buffers_share:{}\r\n", division.buffers_bytes)?;
@@ -92,102 +160,110 @@ fn memory(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fm
     write!(out, "numa:{}\r\n", facts.numa)
 }
 
-fn persistence(out: &mut String, _: &Snapshot, _: &ServerFacts) -> std::fmt::Result {
-    write!(out, "loading:0\r\nrdb_bgsave_in_progress:0\r\naof_enabled:0\r\n")
+/// There is none: nothing is saved, and nothing that is unsaved is to be worried about.
+fn persistence(out: &mut String, _: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
+    write!(out, "loading:0\r\nasync_loading:0\r\n")?;
+    write!(out, "rdb_changes_since_last_save:0\r\nrdb_bgsave_in_progress:0\r\n")?;
+    write!(out, "rdb_last_save_time:{}\r\n", facts.started_unix_ms / 1_000)?;
+    write!(out, "rdb_last_bgsave_status:ok\r\nrdb_last_bgsave_time_sec:-1\r\n")?;
+    write!(out, "rdb_current_bgsave_time_sec:-1\r\nrdb_saves:0\r\n")?;
+    write!(out, "aof_enabled:0\r\naof_rewrite_in_progress:0\r\n")?;
+    write!(out, "aof_rewrite_scheduled:0\r\naof_last_rewrite_time_sec:-1\r\n")?;
+    write!(out, "aof_current_rewrite_time_sec:-1\r\naof_last_bgrewrite_status:ok\r\n")?;
+    write!(out, "aof_last_write_status:ok\r\n")
 }
 
 fn stats(out: &mut String, snapshot: &Snapshot, _: &ServerFacts) -> std::fmt::Result {
     let (counters, shard) = (&snapshot.counters, &snapshot.shard.counters);
+    let (base, rates) = (&snapshot.base, &snapshot.rates);
+    let kbps = |bytes: u64| bytes as f64 / 1024.0;
     write!(out, "total_connections_received:{}\r\n", counters.connections_accepted)?;
-    write!(out, "total_commands_processed:{}\r\n", counters.commands)?;
+    write!(out, "total_commands_processed:{}\r\n", counters.commands - base.commands)?;
+    write!(out, "instantaneous_ops_per_sec:{}\r\n", rates.commands)?;
     write!(out, "total_net_input_bytes:{}\r\n", counters.bytes_in)?;
     write!(out, "total_net_output_bytes:{}\r\n", counters.bytes_out)?;
+    write!(out, "instantaneous_input_kbps:{:.2}\r\n", kbps(rates.bytes_in))?;
+    write!(out, "instantaneous_output_kbps:{:.2}\r\n", kbps(rates.bytes_out))?;
     write!(out, "rejected_connections:{}\r\n", counters.connections_refused)?;
-    write!(out, "expired_keys:{}\r\n", shard.expired)?;
-    write!(out, "evicted_keys:{}\r\n", shard.evictions)?;
+    write!(out, "sync_full:0\r\nsync_partial_ok:0\r\nsync_partial_err:0\r\n")?;
+    write!(out, "expired_keys:{}\r\n", shard.expired - base.expired)?;
+    write!(out, "evicted_keys:{}\r\n", shard.evictions - base.evicted)?;
+    write!(out, "evicted_clients:{}\r\n", counters.buffer_evictions)?;
     write!(out, "keyspace_hits:{}\r\n", counters.hits)?;
     write!(out, "keyspace_misses:{}\r\n", counters.misses)?;
-    write!(out, "total_error_replies:{}\r\n", counters.errors)
+    write!(out, "pubsub_channels:0\r\npubsub_patterns:0\r\npubsubshard_channels:0\r\n")?;
+    write!(out, "latest_fork_usec:0\r\ntotal_forks:0\r\n")?;
+    write!(out, "total_error_replies:{}\r\n", counters.errors)?;
+    write!(out, "total_writes_processed:{}\r\n", counters.sends)?;
+    write!(out, "slowlog_entries:{}\r\n", snapshot.slowlog_entries)
 }
 
-fn replication(out: &mut String, _: &Snapshot, _: &ServerFacts) -> std::fmt::Result {
-    write!(out, "role:master\r\nconnected_slaves:0\r\n")
+fn replication(out: &mut String, _: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
+    write!(out, "role:master\r\nconnected_slaves:0\r\n")?;
+    write!(out, "master_failover_state:no-failover\r\nmaster_replid:{}\r\n", facts.run_id)?;
+    write!(out, "master_repl_offset:0\r\nsecond_repl_offset:-1\r\n")?;
+    write!(out, "repl_backlog_active:0\r\nrepl_backlog_size:0\r\n")?;
+    write!(out, "repl_backlog_first_byte_offset:0\r\nrepl_backlog_histlen:0\r\n")
 }
 
 fn cpu(out: &mut String, _: &Snapshot, _: &ServerFacts) -> std::fmt::Result {
+    let (system_us, user_us) = sys::process_times_us();
+    write!(out, "used_cpu_sys:{:.6}\r\n", system_us as f64 / 1e6)?;
+    write!(out, "used_cpu_user:{:.6}\r\n", user_us as f64 / 1e6)?;
+    write!(out, "used_cpu_sys_children:0.000000\r\nused_cpu_user_children:0.000000\r\n")?;
     write!(out, "used_cpu_total:{:.6}\r\n", sys::process_cpu_ns() as f64 / 1e9)
 }
 
-fn keyspace(out: &mut String, snapshot: &Snapshot, _: &ServerFacts) -> std::fmt::Result {
-    let (items, expiry) = (snapshot.shard.items, &snapshot.shard.expiry);
-    if items == 0 {
-        return Ok(());
+fn commandstats(out: &mut String, snapshot: &Snapshot, _: &ServerFacts) -> std::fmt::Result {
+    for (number, count) in snapshot.statistics.commands() {
+        let mean_us = count.usec as f64 / count.calls.max(1) as f64;
+        write!(
+            out,
+            "cmdstat_{}:calls={},usec={},usec_per_call={mean_us:.2},rejected_calls={},\
+             failed_calls={}\r\n",
+            command::name_of(number),
+            count.calls,
+            count.usec,
+            count.rejected,
+            count.failed
+        )?;
     }
-    // The mean is exact; Redis estimates it from samples.
-    write!(out, "db0:keys={items},expires={},avg_ttl={}\r\n", expiry.items, expiry.mean_ttl_ms)
+    Ok(())
 }
 
-fn policy(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
-    let (shard, policy) = (&snapshot.shard.counters, &snapshot.shard.policy);
-    write!(out, "eviction:{}\r\n", facts.eviction_name)?;
-    write!(out, "evicted_from_window:{}\r\n", shard.evictions_window)?;
-    write!(out, "evicted_from_main:{}\r\n", shard.evictions_main)?;
-    write!(out, "evicted_forced:{}\r\n", shard.evictions_forced)?;
-    write!(out, "evicted_for_full_chain:{}\r\n", shard.chain_evictions)?;
-    write!(out, "evicted_bytes:{}\r\n", shard.evicted_bytes)?;
-    write!(out, "window_share_permille:{}\r\n", policy.window_share_permille)?;
-    let [window, probation, protected] = policy.queue_costs;
-    write!(out, "window_bytes:{window}\r\n")?;
-    write!(out, "probation_bytes:{probation}\r\n")?;
-    write!(out, "protected_bytes:{protected}\r\n")?;
-    write!(out, "admitted:{}\r\n", policy.admitted)?;
-    write!(out, "rejected:{}\r\n", policy.rejected)?;
-    write!(out, "admitted_as_ghost:{}\r\n", policy.admitted_as_ghost)?;
-    let winner = if policy.ghost_admits { "ghost" } else { "frequency" };
-    write!(out, "duel_winner:{winner}\r\n")?;
-    write!(out, "duel_changes:{}\r\n", policy.duel_changes)?;
-    write!(out, "frequency_epochs:{}\r\n", policy.epochs)?;
-    write!(out, "policy_bytes:{}\r\n", policy.bytes)
+fn errorstats(out: &mut String, snapshot: &Snapshot, _: &ServerFacts) -> std::fmt::Result {
+    for (code, count) in snapshot.statistics.errors() {
+        write!(out, "errorstat_{code}:count={count}\r\n")?;
+    }
+    Ok(())
 }
 
-fn pinion(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
-    let (counters, shard) = (&snapshot.counters, &snapshot.shard);
-    write!(out, "cores:1\r\n")?;
-    write!(out, "cpu:{}\r\n", facts.cpu)?;
-    write!(out, "driver:{}\r\n", facts.driver)?;
-    write!(out, "idle:{}\r\n", facts.idle)?;
-    write!(out, "ring_features:{}\r\n", facts.ring_features)?;
-    write!(out, "turns:{}\r\n", counters.turns)?;
-    write!(out, "batches:{}\r\n", counters.batches)?;
-    write!(out, "enters:{}\r\n", snapshot.enters)?;
-    write!(out, "sends:{}\r\n", counters.sends)?;
-    write!(out, "naps:{}\r\n", counters.naps)?;
-    write!(out, "parks:{}\r\n", counters.parks)?;
-    write!(out, "output_pauses:{}\r\n", counters.output_pauses)?;
-    write!(out, "budget_pauses:{}\r\n", counters.budget_pauses)?;
-    write!(out, "buffer_refusals:{}\r\n", counters.buffer_refusals)?;
-    write!(out, "buffer_evictions:{}\r\n", counters.buffer_evictions)?;
-    write!(out, "receive_starvations:{}\r\n", counters.receive_starvations)?;
-    write!(out, "accept_failures:{}\r\n", counters.accept_failures)?;
-    policy(out, snapshot, facts)?;
-    write!(out, "items:{}\r\n", shard.items)?;
-    write!(out, "live_bytes:{}\r\n", shard.live_bytes)?;
-    write!(out, "dead_bytes:{}\r\n", shard.dead_bytes)?;
-    write!(out, "log_bytes:{}\r\n", shard.log_bytes)?;
-    write!(out, "page_bytes:{}\r\n", shard.page_bytes)?;
-    write!(out, "arriving_bytes:{}\r\n", shard.arriving_bytes)?;
-    write!(out, "pinned_bytes:{}\r\n", shard.pinned_bytes)?;
-    write!(out, "table_bytes:{}\r\n", shard.table_bytes)?;
-    expiry(out, &shard.expiry)
+fn cluster(out: &mut String, _: &Snapshot, _: &ServerFacts) -> std::fmt::Result {
+    write!(out, "cluster_enabled:0\r\n")
 }
 
-fn expiry(out: &mut String, expiry: &ExpiryStats) -> std::fmt::Result {
-    write!(out, "expiry_items:{}\r\n", expiry.items)?;
-    write!(out, "expiry_entries:{}\r\n", expiry.entries)?;
-    write!(out, "expiry_groups:{}\r\n", expiry.groups)?;
-    write!(out, "expiry_bytes:{}\r\n", expiry.bytes)?;
-    write!(out, "expiry_lag_count:{}\r\n", expiry.lag_count)?;
-    write!(out, "expiry_lag_p50_ms:{}\r\n", expiry.lag_p50_ms)?;
-    write!(out, "expiry_lag_p99_ms:{}\r\n", expiry.lag_p99_ms)?;
-    write!(out, "expiry_lag_max_ms:{}\r\n", expiry.lag_max_ms)
+/// The mean time to live is exact; Redis estimates it from samples.
+fn keyspace(out: &mut String, snapshot: &Snapshot, _: &ServerFacts) -> std::fmt::Result {
+    for (number, database) in snapshot.databases.iter().enumerate() {
+        if database.items > 0 {
+            let (volatile, mean_ms) = (database.volatile_items, database.mean_left_ms);
+            let keys = database.items;
+            write!(out, "db{number}:keys={keys},expires={volatile},avg_ttl={mean_ms}\r\n")?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::human;
+
+    #[test]
+    fn bytes_are_written_as_redis_does() {
+        for (bytes, text) in
+            [(0, "0B"), (1023, "1023B"), (1024, "1.00K"), (1_163_040, "1.11M"), (1 << 30, "1.00G")]
+        {
+            assert_eq!(human(bytes), text);
+        }
+    }
 }

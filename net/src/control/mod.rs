@@ -3,6 +3,8 @@
 //! it populates what they will need next, and gives back what they need no more.
 
 mod info;
+mod info_pinion;
+mod memory;
 mod stats;
 
 use std::sync::mpsc::Receiver;
@@ -40,6 +42,12 @@ pub struct ServerFacts {
     pub cpu: usize,
     /// The ring's features in use.
     pub ring_features: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// The path of the program.
+    pub executable: String,
+    /// 40 hexadecimal digits that are different each time that a server starts.
+    pub run_id: String,
 }
 
 /// Does what the core asks for until the core has ended.
@@ -59,15 +67,26 @@ pub fn serve(requests: &Receiver<Request>, core: &CoreHandle, facts: &ServerFact
         let Question { info, snapshot, key, ticket } = question;
         let bytes = match info {
             InfoRequest::Info { sections, resp3 } => {
-                let version = if resp3 { Version::Resp3 } else { Version::Resp2 };
-                let text = info::text(&sections, &snapshot, facts);
-                let mut bytes = Vec::with_capacity(text.len() + 32);
-                Writer::new(&mut bytes, version).verbatim(*b"txt", text.as_bytes());
-                bytes
+                verbatim(&info::text(&sections, &snapshot, facts), version(resp3))
+            }
+            InfoRequest::MemoryStats { resp3 } => memory::stats(&snapshot, version(resp3)),
+            InfoRequest::MemoryDoctor { resp3 } => {
+                verbatim(&memory::diagnosis(&snapshot), version(resp3))
             }
             InfoRequest::MemcachedStats => stats::general(&snapshot, facts),
             InfoRequest::MemcachedSettings => stats::settings(&snapshot, facts),
         };
         core.tell(CoreMessage::Reply { key, ticket, bytes });
     }
+}
+
+fn version(resp3: bool) -> Version {
+    if resp3 { Version::Resp3 } else { Version::Resp2 }
+}
+
+/// Text for people, as a reply.
+fn verbatim(text: &str, version: Version) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len() + 32);
+    Writer::new(&mut bytes, version).verbatim(*b"txt", text.as_bytes());
+    bytes
 }

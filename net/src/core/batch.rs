@@ -11,26 +11,34 @@ use pinion_engine::{KeyHash, Shard};
 use pinion_ring::Key;
 
 use super::limits::{
-    ARGS_KEPT_MAX, ARGS_MAX, BATCH_COMMANDS_MAX, FRAME_BYTES_MIN, INLINE_BYTES_MAX,
-    OUTPUT_BYTES_HIGH, RUN_COMMANDS_MAX,
+    ARGS_MAX, BATCH_COMMANDS_MAX, FRAME_BYTES_MIN, INLINE_BYTES_MAX, RUN_COMMANDS_MAX,
 };
 use super::{Core, Transport};
-use crate::command::{self, Arguments, Context, Flow, Settings, Spec};
-use crate::connection::{Closing, Progress};
+use crate::command::{self, Settings, Spec};
+use crate::connection::{Closing, Connection, Progress};
 use crate::protocol::{memcached, resp};
 
 /// Where a command's bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
+pub(super) enum Source {
     /// In a loan of the batch.
     Loan(u32),
     /// In the connection's `input`.
     Input,
 }
 
+impl Origin {
+    #[inline]
+    fn of<S>(connection: &Connection<S>, source: Source, has_password: bool) -> Origin {
+        let session = &connection.session;
+        let is_locked = has_password && !session.authenticated;
+        Origin { connection: connection.key, source, db: session.db, is_locked }
+    }
+}
+
 /// What is to be executed.
 #[derive(Clone, Copy, Debug)]
-enum Work {
+pub(super) enum Work {
     /// A RESP command; `None` if there is none of its name.
     Resp(Option<&'static Spec>),
     /// A memcached request.
@@ -45,31 +53,42 @@ enum Work {
     Nothing,
 }
 
+/// Whose bytes are parsed.
 #[derive(Clone, Copy, Debug)]
-struct Command {
+struct Origin {
     connection: Key,
     source: Source,
+    /// The database that the connection has selected.
+    db: u8,
+    /// Whether it has yet to give the password.
+    is_locked: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Command {
+    pub(super) connection: Key,
+    pub(super) source: Source,
     /// The frame, within its source.
-    from: u32,
-    to: u32,
-    work: Work,
+    pub(super) from: u32,
+    pub(super) to: u32,
+    pub(super) work: Work,
     /// Of the first key, if there is one.
-    hash: Option<KeyHash>,
+    pub(super) hash: Option<KeyHash>,
 }
 
 /// See the module's page.
 pub(super) struct Batch<L> {
-    commands: Vec<Command>,
+    pub(super) commands: Vec<Command>,
     /// The arguments of `commands[i]`, kept for their memory.
-    args: Vec<resp::Args>,
-    loans: Vec<L>,
+    pub(super) args: Vec<resp::Args>,
+    pub(super) loans: Vec<L>,
     /// Connections whose `input` the batch refers to.
     owners: Vec<Key>,
 }
 
 /// Hashes a key and asks for the line of the table where it would be.
-fn fetch_line(shard: &Shard, key: &[u8]) -> KeyHash {
-    let hash = shard.hash(key);
+fn fetch_line(shard: &Shard, db: u8, key: &[u8]) -> KeyHash {
+    let hash = shard.hash_in(db, key);
     shard.prefetch_line(hash);
     hash
 }
@@ -87,22 +106,26 @@ enum Stop {
 
 /// What parsing needs to know.
 pub(super) struct ParseLimits {
-    resp: resp::Limits,
-    memcached: memcached::Limits,
+    pub(super) resp: resp::Limits,
+    /// Before the client has given the password.
+    resp_locked: resp::Limits,
+    pub(super) memcached: memcached::Limits,
 }
 
 impl ParseLimits {
     pub(super) fn new(settings: &Settings) -> ParseLimits {
         let value_bytes_max = settings.value_bytes_max as u32;
+        let resp = resp::Limits {
+            args_max: ARGS_MAX,
+            // A longer key or inline argument must not be refused because values are short.
+            bulk_bytes_max: value_bytes_max.max(INLINE_BYTES_MAX),
+            inline_bytes_max: INLINE_BYTES_MAX,
+            frame_bytes_max: (value_bytes_max.saturating_mul(2)).max(FRAME_BYTES_MIN),
+            ..resp::Limits::default()
+        };
         ParseLimits {
-            resp: resp::Limits {
-                args_max: ARGS_MAX,
-                // A longer key or inline argument must not be refused because values are short.
-                bulk_bytes_max: value_bytes_max.max(INLINE_BYTES_MAX),
-                inline_bytes_max: INLINE_BYTES_MAX,
-                frame_bytes_max: (value_bytes_max.saturating_mul(2)).max(FRAME_BYTES_MIN),
-                ..resp::Limits::default()
-            },
+            resp,
+            resp_locked: resp::Limits { unauthenticated: true, ..resp },
             memcached: memcached::Limits { value_bytes_max, ..memcached::Limits::default() },
         }
     }
@@ -131,39 +154,37 @@ impl<L> Batch<L> {
 
     /// Parses commands from `bytes[at..]` until the batch is full or no whole command is left.
     /// Returns where it stopped, and why.
-    #[expect(clippy::too_many_arguments, reason = "the parts of a core, borrowed one by one")]
     fn parse(
         &mut self,
         progress: &mut Progress,
-        connection: Key,
+        origin: Origin,
         bytes: &[u8],
         at: usize,
-        source: Source,
         shard: &Shard,
         limits: &ParseLimits,
     ) -> (usize, Stop) {
         match progress {
             Progress::Resp(progress) => {
-                self.parse_resp(progress, connection, bytes, at, source, shard, &limits.resp)
+                let limits = if origin.is_locked { &limits.resp_locked } else { &limits.resp };
+                self.parse_resp(progress, origin, bytes, at, shard, limits)
             }
             Progress::Memcached(progress) => {
                 let limits = &limits.memcached;
-                self.parse_memcached(progress, connection, bytes, at, source, shard, limits)
+                self.parse_memcached(progress, origin, bytes, at, shard, limits)
             }
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of a core, borrowed one by one")]
     fn parse_resp(
         &mut self,
         progress: &mut resp::Progress,
-        connection: Key,
+        origin: Origin,
         bytes: &[u8],
         mut at: usize,
-        source: Source,
         shard: &Shard,
         limits: &resp::Limits,
     ) -> (usize, Stop) {
+        let Origin { connection, source, .. } = origin;
         loop {
             if at == bytes.len() {
                 return (at, Stop::Torn);
@@ -189,7 +210,7 @@ impl<L> Batch<L> {
                 && let index @ 1.. = spec.first_key()
                 && let Some(key) = args.get(frame, index)
             {
-                hash = Some(fetch_line(shard, key));
+                hash = Some(fetch_line(shard, origin.db, key));
             }
             let (from, to) = (at as u32, (at + consumed) as u32);
             self.commands.push(Command { connection, source, from, to, work, hash });
@@ -197,20 +218,23 @@ impl<L> Batch<L> {
             if stop {
                 return (at, Stop::Broken);
             }
+            if origin.is_locked {
+                // It may be the password, on which it depends what comes next.
+                return (at, Stop::Full);
+            }
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of a core, borrowed one by one")]
     fn parse_memcached(
         &mut self,
         progress: &mut memcached::Progress,
-        connection: Key,
+        origin: Origin,
         bytes: &[u8],
         mut at: usize,
-        source: Source,
         shard: &Shard,
         limits: &memcached::Limits,
     ) -> (usize, Stop) {
+        let Origin { connection, source, .. } = origin;
         loop {
             if at == bytes.len() {
                 return (at, Stop::Torn);
@@ -228,7 +252,7 @@ impl<L> Batch<L> {
                 }
                 memcached::Parse::Complete { request, consumed } => {
                     if let Some(key) = command::memcached::first_key(&request) {
-                        hash = Some(fetch_line(shard, key));
+                        hash = Some(fetch_line(shard, origin.db, key));
                     }
                     (Work::Memcached, consumed)
                 }
@@ -260,11 +284,10 @@ impl<T: Transport> Core<T> {
             let Some(connection) = self.connections.at(index) else { return };
             let (mut stop, mut refused) = (Stop::Torn, false);
             if connection.may_run() {
-                let source = Source::Loan(number as u32);
-                let (progress, key) = (&mut connection.progress, connection.key);
-                let limits = &self.limits;
-                (at, stop) =
-                    self.batch.parse(progress, key, bytes, at, source, &self.shard, limits);
+                let has_password = self.options.settings.has_password();
+                let origin = Origin::of(connection, Source::Loan(number as u32), has_password);
+                let (progress, limits) = (&mut connection.progress, &self.limits);
+                (at, stop) = self.batch.parse(progress, origin, bytes, at, &self.shard, limits);
             }
             if stop == Stop::Torn && at < bytes.len() && connection.closing < Closing::Flushing {
                 let torn = &bytes[at..];
@@ -321,17 +344,12 @@ impl<T: Transport> Core<T> {
                 return;
             }
             let key = connection.key;
+            let has_password = self.options.settings.has_password();
+            let origin = Origin::of(connection, Source::Input, has_password);
             let (progress, bytes, at) =
                 (&mut connection.progress, &connection.input, connection.parsed);
-            let (at, stop) = self.batch.parse(
-                progress,
-                key,
-                bytes,
-                at,
-                Source::Input,
-                &self.shard,
-                &self.limits,
-            );
+            let (shard, limits) = (&self.shard, &self.limits);
+            let (at, stop) = self.batch.parse(progress, origin, bytes, at, shard, limits);
             connection.parsed = at;
             self.batch.owners.push(key);
             if stop != Stop::Full {
@@ -385,152 +403,5 @@ impl<T: Transport> Core<T> {
             self.budget.recount(connection);
             self.ending.push(key);
         }
-    }
-
-    fn execute(&mut self, number: usize) {
-        let Command { connection: key, source, from, to, work, hash } = self.batch.commands[number];
-        let Some(connection) = self.connections.find(key) else { return };
-        if matches!(work, Work::Nothing) || connection.closing >= Closing::Flushing {
-            return;
-        }
-        let has_memory = self.budget.may_answer(connection.output_bytes());
-        if connection.replies.held_bytes() > OUTPUT_BYTES_HIGH || !has_memory {
-            self.hold_back(number, !has_memory);
-            return;
-        }
-        let frame = match source {
-            Source::Loan(loan) => self.transport.bytes(&self.batch.loans[loan as usize]),
-            Source::Input => &connection.input,
-        };
-        let frame = &frame[from as usize..to as usize];
-        let out = connection.replies.writer();
-        if out.capacity() == 0 {
-            *out = self.spares.take();
-        }
-        let (room_bytes, reply_may_wait) = self.budget.reply_room();
-        let (hits, misses) = (self.counters.hits, self.counters.misses);
-        let mut context = Context {
-            shard: &mut self.shard,
-            now_ms: self.now_ms,
-            session: &mut connection.session,
-            out,
-            counters: &mut self.counters,
-            settings: &self.options.settings,
-            memory: &mut self.options.memory,
-            room_bytes,
-            reply_may_wait,
-            first_hash: hash.unwrap_or(self.no_hash),
-            // What has come belongs to the first command that is executed from now on.
-            large: connection.inbound.take().map(|inbound| inbound.into_value()),
-            pins: &mut self.pins,
-        };
-        let flow = match work {
-            Work::Resp(spec) => {
-                let args = Arguments::new(frame, &self.batch.args[number]);
-                let flow = command::run(&mut context, spec, &args);
-                if args.len() > ARGS_KEPT_MAX {
-                    self.batch.args[number] = resp::Args::new();
-                }
-                flow
-            }
-            Work::Memcached => command::memcached::run(&mut context, frame, &self.limits.memcached),
-            Work::Refused(error, noreply) => {
-                context.counters.errors += 1;
-                if !noreply {
-                    memcached::Writer::new(context.out).line(error.text());
-                }
-                Flow::Continue
-            }
-            Work::Broken(error) => {
-                context.counters.errors += 1;
-                error.write_reply(context.out);
-                Flow::Close
-            }
-            Work::BrokenMemcached(reason) => {
-                context.counters.errors += 1;
-                if let Some(text) = reason.text() {
-                    memcached::Writer::new(context.out).line(text);
-                }
-                Flow::Close
-            }
-            Work::Nothing => Flow::Continue,
-        };
-        if let Some(large) = context.large.take() {
-            // The command was refused before it came to its value.
-            large.abort(context.shard);
-        }
-        if !self.pins.is_empty() {
-            connection.replies.refer(&mut self.pins);
-        }
-        if !std::mem::replace(&mut connection.dirty, true) {
-            self.dirty.push(key.index);
-        }
-        self.budget.recount(connection);
-        match flow {
-            Flow::Continue => {}
-            Flow::Wait => {
-                // It will be executed again, and counted then.
-                (self.counters.hits, self.counters.misses) = (hits, misses);
-                self.counters.commands -= 1;
-                self.hold_back(number, true);
-            }
-            Flow::Close => connection.close(Closing::Flushing),
-            Flow::Ask(info) => self.ask(key, info),
-            Flow::Later(task) => {
-                connection.task = Some(task);
-                self.budget.recount(connection);
-                self.tasks.push_back(key);
-                self.put_back(number + 1, key);
-            }
-            Flow::FlushAt(at_ms) => self.flush_at(at_ms),
-        }
-    }
-
-    /// Puts a command and all that follow it on its connection back to the connection's input,
-    /// because the client does not read its replies, or for want of memory. They run when it has
-    /// read most of them, and there is memory.
-    fn hold_back(&mut self, first: usize, wants_memory: bool) {
-        let key = self.batch.commands[first].connection;
-        self.put_back(first, key);
-        let Some(connection) = self.connections.find(key) else { return };
-        connection.paused = true;
-        if wants_memory {
-            self.budget.wait(connection);
-            self.counters.budget_pauses += 1;
-        } else {
-            self.counters.output_pauses += 1;
-        }
-        if !self.budget.may_keep(connection, 0) {
-            self.refuse_input(key.index);
-        } else if self.budget.is_short() {
-            self.stop_receiving(key);
-        }
-        self.mark_dirty(key.index);
-    }
-
-    /// Puts a connection's commands from `first` on back to its input.
-    fn put_back(&mut self, first: usize, key: Key) {
-        let Some(connection) = self.connections.find(key) else { return };
-        let mut input = Vec::new();
-        let mut kept_from = connection.parsed;
-        for command in &mut self.batch.commands[first..] {
-            if command.connection != key {
-                continue;
-            }
-            let range = command.from as usize..command.to as usize;
-            match command.source {
-                Source::Loan(loan) => {
-                    let bytes = self.transport.bytes(&self.batch.loans[loan as usize]);
-                    input.extend_from_slice(&bytes[range]);
-                }
-                Source::Input => kept_from = kept_from.min(range.start),
-            }
-            command.work = Work::Nothing;
-        }
-        input.extend_from_slice(&connection.input[kept_from..]);
-        connection.input = input;
-        connection.parsed = 0;
-        connection.restart_parser();
-        self.budget.recount(connection);
     }
 }

@@ -301,6 +301,7 @@ impl<T: Transport> Core<T> {
             let Some(connection) = self.connections.at(self.budget.hand) else { continue };
             // One that waits, and has nothing to take, stands still because of us.
             let is_ours = connection.waiting && connection.sending.is_none();
+            let is_ours = is_ours || connection.session.no_evict;
             let is_stalled = !is_ours && connection.moved_ms + STALL_MS <= self.now_ms;
             if is_stalled
                 && connection.counted_bytes >= mean_bytes

@@ -3,12 +3,11 @@
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use pinion_engine::{Errand, Returned, ShardStats};
+use pinion_engine::{Errand, Returned};
 use pinion_ring::{Key, Waker};
 
-use super::{BufferFigures, Counters};
+use super::Snapshot;
 use crate::connection::Ticket;
-use crate::memory::Division;
 
 /// What a core is told.
 #[derive(Debug)]
@@ -38,29 +37,20 @@ pub enum InfoRequest {
         /// Whether the connection speaks RESP3 (a verbatim string answers).
         resp3: bool,
     },
+    /// Redis's MEMORY STATS.
+    MemoryStats {
+        /// Whether the connection speaks RESP3.
+        resp3: bool,
+    },
+    /// Redis's MEMORY DOCTOR.
+    MemoryDoctor {
+        /// Whether the connection speaks RESP3.
+        resp3: bool,
+    },
     /// memcached's `stats` without arguments.
     MemcachedStats,
     /// memcached's `stats settings`.
     MemcachedSettings,
-}
-
-/// A core's state at the moment of a question.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    /// The core's counters.
-    pub counters: Counters,
-    /// Its shard's.
-    pub shard: ShardStats,
-    /// Connections open.
-    pub connections: usize,
-    /// How memory is divided.
-    pub division: Division,
-    /// Bytes of the shares of connections and buffers that items may use.
-    pub lent_bytes: u64,
-    /// What connections hold of it.
-    pub buffers: BufferFigures,
-    /// Kernel entries.
-    pub enters: u64,
 }
 
 /// What a core asks of the control thread.

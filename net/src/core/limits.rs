@@ -71,6 +71,20 @@ pub const ARGS_KEPT_MAX: usize = 4096;
 /// the server hold before a command runs.
 pub const FRAME_BYTES_MIN: u32 = 64 << 20;
 
+/// Commands that wait for EXEC on one connection.
+pub const TRANSACTION_COMMANDS_MAX: usize = 64 * 1024;
+
+/// Keys that one connection watches.
+pub const WATCHES_MAX: usize = 4096;
+
+/// Connections that CLIENT LIST or CLIENT KILL looks at in a turn; each takes two system calls.
+pub const CLIENTS_PER_SLICE: usize = 64;
+
+/// Time between two samples for the rates that INFO tells, and how many are kept, as in Redis.
+pub const RATE_SAMPLE_MS: u64 = 100;
+/// See [`RATE_SAMPLE_MS`].
+pub const RATE_SAMPLES: usize = 16;
+
 /// An inline command's length.
 pub const INLINE_BYTES_MAX: u32 = 64 * 1024;
 

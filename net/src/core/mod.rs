@@ -10,9 +10,13 @@
 //!
 //! - `turn`: events, and what a turn does in which order
 //! - `batch`: commands parsed and not yet executed
+//! - `execute`: executing them
 //! - `budget`: the memory of all buffers
 //! - `lending`: what of it items may use meanwhile
 //! - `tasks`: commands that are executed in slices
+//! - `exec`: transactions, and what else commands ask of the core
+//! - `clients`, `pause`: looks at all connections, and holding them back
+//! - `timing`, `rates`: how long commands take, and how many come
 //! - `stream`: large values on their way from connections to the shard
 //! - `output`: sending, back-pressure, the end of a connection
 //! - `transport`: what moves the bytes
@@ -28,25 +32,37 @@
 
 mod batch;
 mod budget;
+mod clients;
 mod counters;
 mod driver;
 #[expect(unsafe_code, reason = "glommio takes descriptors of others only as raw numbers")]
 mod eventfd;
+mod exec;
+mod execute;
 mod idle;
 mod inbox;
 mod lending;
 pub mod limits;
 mod output;
+mod pause;
+mod rates;
+mod snapshot;
 mod stream;
 mod tasks;
+mod timing;
 mod transport;
 mod turn;
 
 pub use budget::BufferFigures;
+pub use clients::{ClientAction, ClientFilter, ClientsQuery};
 pub use counters::Counters;
 pub(crate) use driver::GLOMMIO_LOCKED_BYTES_MIN;
 pub use driver::{Driver, run};
 pub use idle::{IdleMode, Ladder, Rest};
-pub use inbox::{CoreHandle, CoreMessage, Inbox, InfoRequest, Question, Request, Snapshot};
+pub use inbox::{CoreHandle, CoreMessage, Inbox, InfoRequest, Question, Request};
+pub use rates::RateFigures;
+pub use snapshot::Snapshot;
+pub(crate) use snapshot::items_bytes;
+pub use tasks::Sliced;
 pub use transport::Transport;
 pub use turn::{Core, CoreOptions, ListenerKind, Turn};

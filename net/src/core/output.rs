@@ -185,6 +185,7 @@ impl<T: Transport> Core<T> {
                         || connection.replies.held_bytes() > 0
                         || connection.runnable
                         || connection.paused
+                        || connection.postponed
                         || connection.task.is_some()
                 }
                 Closing::Flushing => {

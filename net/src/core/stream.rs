@@ -29,9 +29,11 @@ impl<T: Transport> Core<T> {
                 .map(|open| open.length_bytes),
             Progress::Memcached(progress) => progress.open_block().map(|open| open.length_bytes),
         };
+        // A stranger's bytes do not go to the shard.
+        let is_locked = self.options.settings.has_password() && !connection.session.authenticated;
         let is_large =
             open_bytes.is_some_and(|bytes| bytes as usize > self.shard.inline_value_bytes_max());
-        if is_large && connection.inbound.is_none() {
+        if is_large && !is_locked && connection.inbound.is_none() {
             self.torn.push(connection.key);
         }
     }
@@ -132,6 +134,7 @@ impl<T: Transport> Core<T> {
         if let Some(inbound) = connection.inbound.take() {
             inbound.into_value().abort(&mut self.shard);
         }
+        connection.session.discard(&mut self.shard);
         connection.replies.release(&mut self.shard);
         self.budget.forget(&connection);
         self.spares.keep(connection.input);

@@ -2,7 +2,8 @@
 //! for benchmarks and simulations.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use pinion_ring::{DataRing, Event, Key, Received, Wait};
 
@@ -38,6 +39,17 @@ pub trait Transport {
     fn shutdown(&mut self, socket: &Self::Socket);
     /// Calls that entered the kernel, for statistics.
     fn enters(&self) -> u64;
+
+    /// The addresses of a socket: the peer's and our own. `None` if it has none, or the peer is
+    /// gone.
+    fn addresses(&self, _socket: &Self::Socket) -> Option<(SocketAddr, SocketAddr)> {
+        None
+    }
+
+    /// The number of a socket's descriptor, -1 if it has none.
+    fn descriptor(&self, _socket: &Self::Socket) -> i32 {
+        -1
+    }
 }
 
 impl Transport for DataRing {
@@ -87,5 +99,14 @@ impl Transport for DataRing {
 
     fn enters(&self) -> u64 {
         DataRing::enters(self)
+    }
+
+    fn addresses(&self, socket: &OwnedFd) -> Option<(SocketAddr, SocketAddr)> {
+        let socket = socket2::SockRef::from(socket);
+        Some((socket.peer_addr().ok()?.as_socket()?, socket.local_addr().ok()?.as_socket()?))
+    }
+
+    fn descriptor(&self, socket: &OwnedFd) -> i32 {
+        socket.as_raw_fd()
     }
 }

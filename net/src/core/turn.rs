@@ -9,14 +9,16 @@ use pinion_ring::{EndReason, Event, Key, Wait};
 
 use super::batch::{Batch, ParseLimits};
 use super::budget::Budget;
-use super::inbox::{CoreMessage, Inbox, Question, Request, Snapshot};
+use super::inbox::{CoreMessage, Inbox, Request};
 use super::limits::{
     ACCEPT_REST_MS, EXPIRY_ENTRIES, EXPIRY_SHARE, INPUT_BYTES_HIGH, STOP_MS, STREAM_BYTES_PER_TURN,
 };
 use super::output::Spares;
+use super::pause::Pause;
+use super::rates::Rates;
 use super::{Counters, Transport};
 use crate::clock::Clock;
-use crate::command::Settings;
+use crate::command::{ServerState, Settings};
 use crate::connection::{Closing, Connection, Protocol, Slab};
 use crate::memory::Memory;
 
@@ -80,7 +82,13 @@ pub struct Core<T: Transport> {
     pub(super) spares: Spares,
     pub(super) budget: Budget,
     pub(super) counters: Counters,
-    clock: Clock,
+    pub(super) server: ServerState,
+    pub(super) rates: Rates,
+    /// CLIENT PAUSE, while it goes on.
+    pub(super) pause: Option<Pause>,
+    /// Connections that wait for its end.
+    pub(super) postponed: Vec<Key>,
+    pub(super) clock: Clock,
     /// The time of this turn, twice.
     now_ns: u64,
     pub(super) now_ms: u64,
@@ -90,7 +98,7 @@ pub struct Core<T: Transport> {
     /// Listeners that rest after a failure, until the time given.
     resting: Vec<(u32, u64)>,
     /// When the core ends at the latest, once it has been told to.
-    stop_at_ms: Option<u64>,
+    pub(super) stop_at_ms: Option<u64>,
     /// When all items die, if a client has asked for it.
     flush_at_ms: Option<u64>,
 }
@@ -124,6 +132,10 @@ impl<T: Transport> Core<T> {
             spares: Spares::default(),
             budget: Budget::new(options.memory.division().buffers_bytes as usize),
             counters: Counters::default(),
+            server: ServerState::default(),
+            rates: Rates::default(),
+            pause: None,
+            postponed: Vec::new(),
             now_ns: clock.now_ns(),
             now_ms: clock.now_ms(),
             clock,
@@ -170,6 +182,9 @@ impl<T: Transport> Core<T> {
             self.flush_at_ms = None;
             self.shard.flush();
         }
+        if self.pause.is_some() {
+            self.end_pause();
+        }
         let (commands_before, mut events) = (self.counters.commands, 0u32);
         let had_work = !is_idle;
         self.streamed_bytes = 0;
@@ -196,6 +211,10 @@ impl<T: Transport> Core<T> {
         self.counters.turns += u64::from(worked);
         let behind = self.expire();
         self.tend_buffers();
+        if worked && self.rates.is_due(self.now_ms) {
+            self.rates.take(self.sample());
+            self.server.memory_peak_bytes = self.used_bytes().max(self.server.memory_peak_bytes);
+        }
         let maintained = self.shard.maintain(self.now_ms, self.maintenance_items()) > 0;
         if let Some(errand) = self.shard.errand() {
             self.inbox.ask(Request::Errand(errand));
@@ -239,7 +258,9 @@ impl<T: Transport> Core<T> {
     /// rested, all items are to die, or the core is to end.
     pub(super) fn next_timer_ms(&self) -> Option<u64> {
         let rested = self.resting.iter().map(|&(_, until_ms)| until_ms).min();
+        let paused = self.pause.map(|pause| pause.until_ms);
         let timers = rested.into_iter().chain(self.flush_at_ms).chain(self.stop_at_ms);
+        let timers = timers.chain(paused);
         timers.chain(self.budget.timer_ms()).chain(self.shard.next_deadline_ms()).min()
     }
 
@@ -290,6 +311,8 @@ impl<T: Transport> Core<T> {
             self.stop_at_ms.is_some() || self.connections.len() >= self.options.connections_max;
         let key = self.connections.insert(|key| Connection::new(socket, key, id, protocol));
         let Some(connection) = self.connections.find(key) else { return };
+        connection.session.created_ms = self.now_ms;
+        connection.session.authenticated = !self.options.settings.has_password();
         if refused {
             // As Redis and memcached do: say why, then close.
             self.counters.connections_refused += 1;
@@ -424,24 +447,6 @@ impl<T: Transport> Core<T> {
                 CoreMessage::Returned(returned) => self.shard.take_back(returned),
                 CoreMessage::Stop => self.stop_at_ms = Some(self.now_ms + STOP_MS),
             }
-        }
-    }
-
-    /// Sends a slow question to the control thread, on behalf of a connection.
-    pub(super) fn ask(&mut self, key: Key, info: super::InfoRequest) {
-        let snapshot = Box::new(Snapshot {
-            counters: self.counters,
-            shard: self.shard.stats(),
-            connections: self.connections.len(),
-            division: *self.options.memory.division(),
-            lent_bytes: self.options.memory.lent_bytes(),
-            buffers: self.buffer_figures(),
-            enters: self.transport.enters(),
-        });
-        if let Some(connection) = self.connections.find(key) {
-            let ticket = connection.replies.defer();
-            self.budget.recount(connection);
-            self.inbox.ask(Request::Question(Question { info, snapshot, key, ticket }));
         }
     }
 

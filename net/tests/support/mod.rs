@@ -266,6 +266,12 @@ impl Client {
         }
     }
 
+    /// Sends a request and reads one line of answer.
+    pub fn ask_once(&mut self, request: &str) -> String {
+        self.send(request);
+        self.line()
+    }
+
     /// Sends no more; what is answered until the server closes.
     pub fn finish(&mut self) -> String {
         self.stream().shutdown(std::net::Shutdown::Write).expect("shutdown");

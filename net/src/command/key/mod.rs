@@ -78,7 +78,7 @@ pub(super) const COMMANDS: &[Spec] = &[
 fn del(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     let mut deleted = 0;
     for key in args.from(1) {
-        let hash = context.shard.hash(key);
+        let hash = context.hash(key);
         let outcome = context.shard.delete(hash, key, None, context.now_ms);
         deleted += i64::from(outcome == Deleted::Deleted);
     }
@@ -89,7 +89,7 @@ fn del(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
 fn exists(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     let mut found = 0;
     for key in args.from(1) {
-        let hash = context.shard.hash(key);
+        let hash = context.hash(key);
         let hit = context.shard.peek(hash, key, context.now_ms).is_some();
         context.count_read(hit);
         found += i64::from(hit);

@@ -1,6 +1,7 @@
 //! COMMAND: what clients may learn of the commands, from the same list that runs them.
 
 use super::super::context::{Arguments, Context, Flow};
+use super::super::glob;
 use super::super::spec::{KeySpec, Spec};
 use super::super::table::{self, COMMANDS};
 use crate::protocol::resp::Writer;
@@ -19,16 +20,125 @@ pub(super) fn count(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
     Flow::Continue
 }
 
+/// COMMAND LIST [FILTERBY MODULE name | ACLCAT category | PATTERN pattern]
 pub(super) fn list(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
-    if args.len() > 2 {
+    let is_filter = args.len() == 5 && args.is(2, "FILTERBY");
+    let is_right = args.len() == 2
+        || (is_filter && ["MODULE", "ACLCAT", "PATTERN"].iter().any(|kind| args.is(3, kind)));
+    if !is_right {
         context.syntax_error();
         return Flow::Continue;
     }
-    let mut reply = context.reply();
-    reply.array(COMMANDS.len());
+    let is_wanted = |spec: &Spec, name: &str| {
+        if !is_filter {
+            true
+        } else if args.is(3, "ACLCAT") {
+            let is_category = |word: &str| args.is(4, word.trim_start_matches('@'));
+            spec.categories.split_ascii_whitespace().any(is_category)
+        } else {
+            // There are no modules, and so no commands of theirs.
+            args.is(3, "PATTERN") && glob::matches(args.at(4), name.as_bytes(), true)
+        }
+    };
+    let mut names = Vec::new();
     for spec in &COMMANDS {
-        reply.bulk(spec.name.as_bytes());
+        let subcommands = spec.subcommands.iter().map(|subcommand| (subcommand, Some(spec)));
+        for (spec, container) in std::iter::once((spec, None)).chain(subcommands) {
+            let name = full_name(spec, container);
+            if is_wanted(spec, &name) {
+                names.push(name);
+            }
+        }
     }
+    let mut reply = context.reply();
+    reply.array(names.len());
+    names.iter().for_each(|name| reply.bulk(name.as_bytes()));
+    Flow::Continue
+}
+
+/// What a command, which stands in the arguments from index 2 on, does with its keys. For some this
+/// depends on their other arguments.
+fn actual_flags(spec: &Spec, keys: &'static KeySpec, args: &Arguments<'_>) -> &'static str {
+    let has = |word: &str| (3..args.len()).any(|index| index > 3 && args.is(index, word));
+    match spec.name {
+        "set" if has("GET") => "RW access update",
+        "set" => "OW update",
+        "bitfield" if has("SET") || has("INCRBY") => "RW access update",
+        "bitfield" => "RO access",
+        _ => keys.flags,
+    }
+}
+
+/// The command that stands in the arguments from index 2 on, with its keys: the index of each, and
+/// what the command does with it. Answers with an error if there is none.
+fn keys_of(context: &mut Context<'_>, args: &Arguments<'_>) -> Option<Vec<(usize, &'static str)>> {
+    let spec = table::find(args.at(2));
+    let spec = match spec {
+        Some(spec) if !spec.subcommands.is_empty() && args.len() > 3 => spec.subcommand(args.at(3)),
+        spec => spec,
+    };
+    let count = args.len() - 2;
+    match spec {
+        None => context.error("ERR Invalid command specified"),
+        Some(spec) if spec.keys.is_empty() => {
+            context.error("ERR The command has no key arguments");
+        }
+        Some(spec) if !spec.accepts(count) => {
+            context.error("ERR Invalid number of arguments specified for command");
+        }
+        Some(spec) => {
+            let of_spec = |keys: &'static KeySpec| {
+                let flags = actual_flags(spec, keys, args);
+                keys.indices(count).map(move |index| (index + 2, flags))
+            };
+            return Some(spec.keys.iter().flat_map(of_spec).collect());
+        }
+    }
+    None
+}
+
+pub(super) fn getkeys(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+    if let Some(keys) = keys_of(context, args) {
+        let mut reply = context.reply();
+        reply.array(keys.len());
+        keys.iter().for_each(|&(index, _)| reply.bulk(args.at(index)));
+    }
+    Flow::Continue
+}
+
+pub(super) fn getkeysandflags(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+    if let Some(keys) = keys_of(context, args) {
+        let mut reply = context.reply();
+        reply.array(keys.len());
+        for (index, flags) in keys {
+            reply.array(2);
+            reply.bulk(args.at(index));
+            write_words(&mut reply, flags);
+        }
+    }
+    Flow::Continue
+}
+
+pub(super) fn help(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
+    context.help(
+        "COMMAND",
+        &[
+            "(no subcommand)",
+            "    Describes all commands.",
+            "COUNT",
+            "    How many commands there are.",
+            "DOCS [<command> ...]",
+            "    What the documentation says of commands, these or all.",
+            "GETKEYS <command> <argument> ...",
+            "    The keys of a whole command.",
+            "GETKEYSANDFLAGS <command> <argument> ...",
+            "    The keys of a whole command, and what it does with each.",
+            "INFO [<command> ...]",
+            "    Describes commands, these or all.",
+            "LIST [FILTERBY (MODULE <name>|ACLCAT <category>|PATTERN <pattern>)]",
+            "    The names of commands.",
+        ],
+    );
     Flow::Continue
 }
 
@@ -49,7 +159,7 @@ pub(super) fn info(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
 
 pub(super) fn docs(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     let wanted: Vec<(&Spec, Option<&Spec>)> = if args.len() == 2 {
-        COMMANDS.iter().map(|spec| (*spec, None)).collect()
+        COMMANDS.iter().map(|spec| (spec, None)).collect()
     } else {
         args.from(2).filter_map(lookup).collect()
     };

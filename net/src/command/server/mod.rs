@@ -1,110 +1,68 @@
-//! Commands on the server: its size, its settings, its commands.
+//! Commands on the server: its size, its settings, its figures, its commands, its end.
 
 mod command;
 mod config;
+mod debug;
+mod keyspace;
+mod latency;
+mod list;
+mod memory;
+mod slowlog;
+mod state;
 
-use super::container;
 use super::context::{Arguments, Context, Flow, printable};
-use super::spec::Spec;
+use crate::clock;
 use crate::core::InfoRequest;
 
-/// The family.
-pub(super) const COMMANDS: &[Spec] = &[
-    Spec::new("command", -1, command::command)
-        .flags("loading stale")
-        .categories("@slow @connection")
-        .tips("nondeterministic_output_order")
-        .since("2.8.13")
-        .cost("O(N) in the number of commands")
-        .summary("Returns detailed information about all commands.")
-        .subcommands(&[
-            Spec::new("count", 2, command::count)
-                .flags("loading stale")
-                .categories("@slow @connection")
-                .since("2.8.13")
-                .summary("Counts the commands."),
-            Spec::new("list", -2, command::list)
-                .flags("loading stale")
-                .categories("@slow @connection")
-                .tips("nondeterministic_output_order")
-                .since("7.0.0")
-                .cost("O(N) in the number of commands")
-                .summary("Lists the names of commands."),
-            Spec::new("info", -2, command::info)
-                .flags("loading stale")
-                .categories("@slow @connection")
-                .tips("nondeterministic_output_order")
-                .since("2.8.13")
-                .cost("O(N) in the number of commands")
-                .summary("Describes commands, in part or all."),
-            Spec::new("docs", -2, command::docs)
-                .flags("loading stale")
-                .categories("@slow @connection")
-                .tips("nondeterministic_output_order")
-                .since("7.0.0")
-                .cost("O(N) in the number of commands")
-                .summary("Returns what the documentation says of commands."),
-        ]),
-    Spec::new("config", -2, container)
-        .categories("@slow")
-        .since("2.0.0")
-        .summary("A container for server configuration commands.")
-        .subcommands(&[
-            Spec::new("get", -3, config::get)
-                .flags("admin noscript loading stale")
-                .categories("@admin @slow @dangerous")
-                .since("2.0.0")
-                .cost("O(N) in the number of parameters")
-                .summary("Returns the values of parameters."),
-            Spec::new("set", -4, config::set)
-                .flags("admin noscript loading stale")
-                .categories("@admin @slow @dangerous")
-                .tips("request_policy:all_nodes response_policy:all_succeeded")
-                .since("2.0.0")
-                .cost("O(N) in the number of parameters")
-                .summary("Sets parameters, all or none."),
-        ]),
-    Spec::new("dbsize", 1, dbsize)
-        .flags("readonly fast")
-        .categories("@keyspace @read @fast")
-        .tips("request_policy:all_shards response_policy:agg_sum")
-        .summary("Returns the number of keys in the database."),
-    Spec::new("flushall", -1, flushall)
-        .flags("write")
-        .categories("@keyspace @write @slow @dangerous")
-        .tips("request_policy:all_shards response_policy:all_succeeded")
-        .summary("Removes all keys from all databases."),
-    Spec::new("flushdb", -1, flushall)
-        .flags("write")
-        .categories("@keyspace @write @slow @dangerous")
-        .tips("request_policy:all_shards response_policy:all_succeeded")
-        .summary("Removes all keys from the current database."),
-    Spec::new("info", -1, info)
-        .flags("loading stale")
-        .categories("@slow @dangerous")
-        .tips("nondeterministic_output request_policy:all_shards response_policy:special")
-        .summary("Returns information and statistics about the server."),
-];
-
-fn dbsize(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
-    let items = context.shard.len() as i64;
-    context.reply().integer(items);
-    Flow::Continue
-}
-
-/// FLUSHALL and FLUSHDB: constant time, since older versions are dead from now on; ASYNC and SYNC
-/// make no difference.
-fn flushall(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
-    if args.len() > 2 || (args.len() == 2 && !args.is(1, "ASYNC") && !args.is(1, "SYNC")) {
-        context.syntax_error();
-        return Flow::Continue;
-    }
-    context.shard.flush();
-    context.reply().ok();
-    Flow::Continue
-}
+pub(super) use list::COMMANDS;
+pub use slowlog::{Slowlog, kept_args};
+pub(super) use slowlog::{TIMED_ARGS_MIN, TIMES_ALL_BELOW_US};
+pub use state::{Base, ServerState};
 
 fn info(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     let sections = args.from(1).map(|name| printable(name, 64).to_ascii_lowercase()).collect();
     Flow::Ask(InfoRequest::Info { sections, resp3: context.session.resp3 })
+}
+
+/// TIME: Unix time as seconds and microseconds.
+fn time(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
+    let now_us = clock::unix_us();
+    let mut reply = context.reply();
+    reply.array(2);
+    reply.bulk_integer((now_us / 1_000_000) as i64);
+    reply.bulk_integer((now_us % 1_000_000) as i64);
+    Flow::Continue
+}
+
+/// SHUTDOWN [NOSAVE|SAVE] [NOW] [FORCE] [ABORT]: there is nothing to save to, so SAVE fails as it
+/// does in Redis when it cannot save, unless FORCE says that this is no reason to stay.
+fn shutdown(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+    let (mut save, mut nosave, mut force, mut abort) = (false, false, false, false);
+    let mut others = false;
+    for index in 1..args.len() {
+        if args.is(index, "SAVE") {
+            save = true;
+        } else if args.is(index, "NOSAVE") {
+            nosave = true;
+        } else if args.is(index, "NOW") {
+            others = true;
+        } else if args.is(index, "FORCE") {
+            force = true;
+        } else if args.is(index, "ABORT") {
+            abort = true;
+        } else {
+            context.syntax_error();
+            return Flow::Continue;
+        }
+    }
+    if (save && nosave) || (abort && (save || nosave || force || others)) {
+        context.syntax_error();
+    } else if abort {
+        context.error("ERR No shutdown in progress.");
+    } else if save && !force {
+        context.error("ERR Errors trying to SHUTDOWN. Check logs.");
+    } else {
+        return Flow::Stop;
+    }
+    Flow::Continue
 }

@@ -94,7 +94,12 @@ fn get(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
 /// the output. For want of memory the whole reply waits or is refused: then how to go on.
 #[inline]
 fn read(context: &mut Context<'_>, hash: KeyHash, key: &[u8], start: usize) -> Result<(), Flow> {
-    let Some(entry) = context.shard.get(hash, key, context.now_ms) else {
+    let found = if context.session.no_touch {
+        context.shard.peek(hash, key, context.now_ms)
+    } else {
+        context.shard.get(hash, key, context.now_ms)
+    };
+    let Some(entry) = found else {
         context.counters.misses += 1;
         context.reply().null();
         return Ok(());
@@ -122,7 +127,7 @@ fn mget(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
         let last = args.len().min(first + KEYS_AHEAD);
         let mut hashes = [context.first_hash; KEYS_AHEAD];
         for index in first..last {
-            let hash = context.shard.hash(args.at(index));
+            let hash = context.hash(args.at(index));
             context.shard.prefetch_line(hash);
             hashes[index - first] = hash;
         }
@@ -147,7 +152,7 @@ fn mset(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     }
     for index in (1..args.len()).step_by(2) {
         let (key, value) = (args.at(index), args.at(index + 1));
-        let hash = context.shard.hash(key);
+        let hash = context.hash(key);
         if let Err(error) = context.shard.set(hash, key, value, &PLAIN, context.now_ms) {
             context.set_error(&error);
             return Flow::Continue;

@@ -1,0 +1,121 @@
+//! What a client has told about itself, and what that changes for its commands: its name, its
+//! rights, its database, the transaction that it is collecting.
+//!
+//! What every command looks at is plain fields; what few clients use is allocated on demand.
+
+use pinion_engine::Shard;
+
+use crate::command::{Transaction, Watches};
+use crate::protocol::resp;
+
+/// What becomes of replies, as CLIENT REPLY says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplyMode {
+    /// They are sent.
+    #[default]
+    On,
+    /// They are not.
+    Off,
+    /// This command's is not, nor the next one's.
+    SkipNext,
+    /// This command's is not.
+    Skip,
+}
+
+impl ReplyMode {
+    /// The mode for the next command.
+    fn next(self) -> ReplyMode {
+        match self {
+            ReplyMode::On | ReplyMode::Skip => ReplyMode::On,
+            ReplyMode::Off => ReplyMode::Off,
+            ReplyMode::SkipNext => ReplyMode::Skip,
+        }
+    }
+}
+
+/// See the module's page.
+#[derive(Debug, Default)]
+pub struct Session {
+    /// Number of the connection, never reused.
+    pub id: u64,
+    /// When it was accepted, in server milliseconds.
+    pub created_ms: u64,
+    /// Whether HELLO 3 has switched to RESP3.
+    pub resp3: bool,
+    /// Whether it has given the password, or there was none when it came.
+    pub authenticated: bool,
+    /// The database that it has selected.
+    pub db: u8,
+    /// CLIENT NO-TOUCH: reads do not count as uses.
+    pub no_touch: bool,
+    /// CLIENT NO-EVICT: it is not closed when the memory for buffers is short.
+    pub no_evict: bool,
+    /// What becomes of replies.
+    pub replies: ReplyMode,
+    /// The number of the last command's specification; `None` before the first.
+    pub last_command: Option<u16>,
+    /// The commands after MULTI.
+    pub transaction: Option<Box<Transaction>>,
+    /// What WATCH has seen.
+    pub watches: Watches,
+    /// CLIENT SETNAME, or HELLO's SETNAME.
+    pub name: Vec<u8>,
+    /// CLIENT SETINFO LIB-NAME.
+    pub library_name: Vec<u8>,
+    /// CLIENT SETINFO LIB-VER.
+    pub library_version: Vec<u8>,
+}
+
+impl Session {
+    /// Memory that the session takes beside itself.
+    #[inline]
+    pub fn capacity_bytes(&self) -> usize {
+        let texts_bytes =
+            self.name.capacity() + self.library_name.capacity() + self.library_version.capacity();
+        texts_bytes + self.transaction_bytes() + self.watches.memory_bytes()
+    }
+
+    /// Memory of the commands that wait for EXEC.
+    #[inline]
+    pub fn transaction_bytes(&self) -> usize {
+        self.transaction.as_ref().map_or(0, |transaction| transaction.memory_bytes())
+    }
+
+    /// The version of RESP in which replies are written.
+    #[inline]
+    pub fn version(&self) -> resp::Version {
+        if self.resp3 { resp::Version::Resp3 } else { resp::Version::Resp2 }
+    }
+
+    /// Ends a command: whether its reply is not sent.
+    #[inline]
+    pub fn mutes(&mut self) -> bool {
+        if self.replies == ReplyMode::On {
+            return false;
+        }
+        self.replies = self.replies.next();
+        true
+    }
+
+    /// Drops the transaction, and what the shard holds for it.
+    pub fn discard(&mut self, shard: &mut Shard) {
+        if let Some(transaction) = self.transaction.take() {
+            transaction.abort(shard);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_are_skipped_as_often_as_asked() {
+        let mut session = Session::default();
+        assert!(!session.mutes());
+        session.replies = ReplyMode::SkipNext;
+        assert!(session.mutes() && session.mutes() && !session.mutes());
+        session.replies = ReplyMode::Off;
+        assert!(session.mutes() && session.mutes());
+    }
+}

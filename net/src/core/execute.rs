@@ -1,0 +1,288 @@
+//! Executing the commands of a batch, one by one: whether each may run now, its surroundings, its
+//! reply, and what is to be done about what it asks for.
+
+use pinion_engine::{KeyHash, Shard};
+use pinion_ring::Key;
+
+use super::batch::{Command, ParseLimits, Source, Work};
+use super::limits::{ARGS_KEPT_MAX, OUTPUT_BYTES_HIGH};
+use super::tasks::{self, Sliced};
+use super::{Core, Transport};
+use crate::clock::Clock;
+use crate::command::{self, Arguments, Context, Flow, Spec};
+use crate::connection::Closing;
+use crate::protocol::{memcached, resp};
+
+/// How long an execution took, and what is kept of its arguments if it may be told of.
+#[derive(Default)]
+struct Timed {
+    taken_ns: u64,
+    args: Vec<Vec<u8>>,
+}
+
+/// Executes a command.
+#[inline]
+fn perform(
+    work: Work,
+    context: &mut Context<'_>,
+    frame: &[u8],
+    args: &resp::Args,
+    limits: &memcached::Limits,
+    clock: &Clock,
+) -> (Flow, Option<Timed>) {
+    let refuse = |context: &mut Context<'_>, text: Option<&str>| {
+        context.counters.errors += 1;
+        if let Some(text) = text {
+            memcached::Writer::new(context.out).line(text);
+        }
+    };
+    let flow = match work {
+        Work::Resp(spec) => {
+            let args = Arguments::new(frame, args);
+            if spec.is_some_and(|spec| context.settings.times(spec, args.len())) {
+                return perform_timed(context, spec, &args, clock);
+            }
+            command::run(context, spec, &args)
+        }
+        Work::Memcached => command::memcached::run(context, frame, limits),
+        Work::Refused(error, noreply) => {
+            refuse(context, (!noreply).then(|| error.text()));
+            Flow::Continue
+        }
+        Work::Broken(error) => {
+            context.counters.errors += 1;
+            error.write_reply(context.out);
+            Flow::Close
+        }
+        Work::BrokenMemcached(reason) => {
+            refuse(context, reason.text());
+            Flow::Close
+        }
+        Work::Nothing => Flow::Continue,
+    };
+    (flow, None)
+}
+
+fn perform_timed(
+    context: &mut Context<'_>,
+    spec: Option<&'static Spec>,
+    args: &Arguments<'_>,
+    clock: &Clock,
+) -> (Flow, Option<Timed>) {
+    let begun_ns = clock.now_ns();
+    let flow = command::run(context, spec, args);
+    let taken_ns = clock.now_ns().saturating_sub(begun_ns);
+    let goes_on = matches!(flow, Flow::Later(_) | Flow::Clients(_));
+    let is_kept = goes_on || context.settings.is_slow(taken_ns / 1_000);
+    let args = if is_kept { command::kept_args(args) } else { Vec::new() };
+    (flow, Some(Timed { taken_ns, args }))
+}
+
+/// The hash of a command's first key in a database, once more.
+#[cold]
+fn rehash(
+    shard: &Shard,
+    db: u8,
+    work: Work,
+    frame: &[u8],
+    args: &resp::Args,
+    limits: &ParseLimits,
+) -> KeyHash {
+    let mut progress = memcached::Progress::default();
+    let key = match work {
+        Work::Resp(Some(spec)) => args.get(frame, spec.first_key()),
+        _ => match memcached::parse(frame, &mut progress, &limits.memcached) {
+            memcached::Parse::Complete { request, .. } => command::memcached::first_key(&request),
+            _ => None,
+        },
+    };
+    shard.hash_in(db, key.unwrap_or_default())
+}
+
+impl<T: Transport> Core<T> {
+    /// Executes a command of the batch.
+    pub(super) fn execute(&mut self, number: usize) {
+        let Command { connection: key, source, from, to, work, hash } = self.batch.commands[number];
+        if self.pause.is_some() && self.is_paused(number) {
+            self.put_back(number, key);
+            self.postpone(key);
+            return;
+        }
+        let Some(connection) = self.connections.find(key) else { return };
+        if matches!(work, Work::Nothing) || connection.closing >= Closing::Flushing {
+            return;
+        }
+        let has_memory = self.budget.may_answer(connection.output_bytes());
+        if connection.replies.held_bytes() > OUTPUT_BYTES_HIGH || !has_memory {
+            self.hold_back(number, !has_memory);
+            return;
+        }
+        let frame = match source {
+            Source::Loan(loan) => self.transport.bytes(&self.batch.loans[loan as usize]),
+            Source::Input => &connection.input,
+        };
+        let frame = &frame[from as usize..to as usize];
+        let args = &self.batch.args[number];
+        let hash = match hash {
+            // A database may have been selected, swapped or flushed since the key was hashed.
+            Some(hash) if !self.shard.is_of(hash, connection.session.db) => {
+                rehash(&self.shard, connection.session.db, work, frame, args, &self.limits)
+            }
+            Some(hash) => hash,
+            None => self.no_hash,
+        };
+        let out = connection.replies.writer();
+        if out.capacity() == 0 {
+            *out = self.spares.take();
+        }
+        let out_start = out.len();
+        let (room_bytes, reply_may_wait) = self.budget.reply_room();
+        let (hits, misses) = (self.counters.hits, self.counters.misses);
+        let mut context = Context {
+            shard: &mut self.shard,
+            now_ms: self.now_ms,
+            session: &mut connection.session,
+            out,
+            counters: &mut self.counters,
+            settings: &mut self.options.settings,
+            server: &mut self.server,
+            memory: &mut self.options.memory,
+            room_bytes,
+            reply_may_wait,
+            first_hash: hash,
+            // What has come belongs to the first command that is executed from now on.
+            large: connection.inbound.take().map(|inbound| inbound.into_value()),
+            pins: &mut self.pins,
+        };
+        let limits = &self.limits.memcached;
+        let (flow, timed) = perform(work, &mut context, frame, args, limits, &self.clock);
+        if let Some(large) = context.large.take() {
+            // The command was refused before it came to its value.
+            large.abort(context.shard);
+        }
+        if let Flow::Wait = flow {
+            // It will be executed again, and counted then.
+            (self.counters.hits, self.counters.misses) = (hits, misses);
+            self.uncount(key);
+            self.hold_back(number, true);
+            return;
+        }
+        let muted = connection.session.mutes();
+        if muted {
+            connection.replies.writer().truncate(out_start);
+            self.pins.drain(..).for_each(|(_, pinned)| self.shard.unpin(pinned));
+        }
+        if !self.pins.is_empty() {
+            connection.replies.refer(&mut self.pins);
+        }
+        if !std::mem::replace(&mut connection.dirty, true) {
+            self.dirty.push(key.index);
+        }
+        self.budget.recount(connection);
+        if !matches!((&flow, &timed), (Flow::Continue, None)) {
+            self.end_command(number, flow, muted, timed);
+        }
+    }
+
+    /// Does what a command that was executed has asked for, and notes the time that it took.
+    fn end_command(&mut self, number: usize, flow: Flow, muted: bool, timed: Option<Timed>) {
+        let key = self.batch.commands[number].connection;
+        if self.batch.args[number].len() > ARGS_KEPT_MAX {
+            self.batch.args[number] = resp::Args::new();
+        }
+        let work = match flow {
+            Flow::Later(task) => tasks::Work::Task(task),
+            Flow::Clients(query) => tasks::Work::Clients(query),
+            flow => {
+                if let Some(Timed { taken_ns, args }) = timed {
+                    self.note_time(key, taken_ns, || args);
+                }
+                return self.follow(key, flow, muted);
+            }
+        };
+        let Timed { taken_ns, args } = timed.unwrap_or_default();
+        self.put_off(key, Sliced::new(work, muted, taken_ns, args));
+        self.put_back(number + 1, key);
+    }
+
+    /// Takes back what was counted of the last command of a connection.
+    fn uncount(&mut self, key: Key) {
+        self.counters.commands -= 1;
+        let connection = self.connections.find(key);
+        if let Some(number) = connection.and_then(|connection| connection.session.last_command) {
+            self.server.statistics.of(number).calls -= 1;
+        }
+    }
+
+    /// Whether a command is held back by CLIENT PAUSE.
+    #[cold]
+    fn is_paused(&mut self, number: usize) -> bool {
+        let Some(pause) = self.pause else { return false };
+        let Command { connection: key, source, from, to, work, .. } = self.batch.commands[number];
+        let Some(connection) = self.connections.find(key) else { return false };
+        match work {
+            Work::Resp(Some(spec)) if pause.writes_only => {
+                let transaction = &connection.session.transaction;
+                let has_writes = transaction.as_ref().is_some_and(|queue| queue.has_writes());
+                spec.is_write || (spec.name == "exec" && has_writes)
+            }
+            Work::Memcached if pause.writes_only => {
+                let bytes = match source {
+                    Source::Loan(loan) => self.transport.bytes(&self.batch.loans[loan as usize]),
+                    Source::Input => &connection.input,
+                };
+                !bytes[from as usize..to as usize].starts_with(b"get")
+            }
+            Work::Resp(Some(_)) | Work::Memcached => true,
+            _ => false,
+        }
+    }
+
+    /// Puts a command and all that follow it on its connection back to the connection's input,
+    /// because the client does not read its replies, or for want of memory. They run when it has
+    /// read most of them, and there is memory.
+    fn hold_back(&mut self, first: usize, wants_memory: bool) {
+        let key = self.batch.commands[first].connection;
+        self.put_back(first, key);
+        let Some(connection) = self.connections.find(key) else { return };
+        connection.paused = true;
+        if wants_memory {
+            self.budget.wait(connection);
+            self.counters.budget_pauses += 1;
+        } else {
+            self.counters.output_pauses += 1;
+        }
+        if !self.budget.may_keep(connection, 0) {
+            self.refuse_input(key.index);
+        } else if self.budget.is_short() {
+            self.stop_receiving(key);
+        }
+        self.mark_dirty(key.index);
+    }
+
+    /// Puts a connection's commands from `first` on back to its input.
+    fn put_back(&mut self, first: usize, key: Key) {
+        let Some(connection) = self.connections.find(key) else { return };
+        let mut input = Vec::new();
+        let mut kept_from = connection.parsed;
+        for command in &mut self.batch.commands[first..] {
+            if command.connection != key {
+                continue;
+            }
+            let range = command.from as usize..command.to as usize;
+            match command.source {
+                Source::Loan(loan) => {
+                    let bytes = self.transport.bytes(&self.batch.loans[loan as usize]);
+                    input.extend_from_slice(&bytes[range]);
+                }
+                Source::Input => kept_from = kept_from.min(range.start),
+            }
+            command.work = Work::Nothing;
+        }
+        input.extend_from_slice(&connection.input[kept_from..]);
+        connection.input = input;
+        connection.parsed = 0;
+        connection.restart_parser();
+        self.budget.recount(connection);
+    }
+}

@@ -1,0 +1,105 @@
+//! What a core tells of itself when somebody asks: a copy of its figures, which the control thread
+//! makes text of.
+
+use pinion_engine::{DATABASES, DatabaseStats, ShardStats};
+use pinion_ring::Key;
+
+use super::inbox::{InfoRequest, Question, Request};
+use super::rates::{RateFigures, Sample};
+use super::{BufferFigures, Core, Counters, Transport};
+use crate::command::{Base, Statistics};
+use crate::memory::Division;
+
+/// A core's state at the moment of a question.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The core's counters.
+    pub counters: Counters,
+    /// What those that never go back stood at when counting began anew.
+    pub base: Base,
+    /// How fast some of them grow.
+    pub rates: RateFigures,
+    /// Calls and errors of commands.
+    pub statistics: Statistics,
+    /// Its shard's counters and gauges.
+    pub shard: ShardStats,
+    /// What each database holds.
+    pub databases: [DatabaseStats; DATABASES],
+    /// Connections open.
+    pub connections: usize,
+    /// Commands that SLOWLOG keeps.
+    pub slowlog_entries: usize,
+    /// How memory is divided.
+    pub division: Division,
+    /// Bytes of the shares of connections and buffers that items may use.
+    pub lent_bytes: u64,
+    /// What connections hold of it.
+    pub buffers: BufferFigures,
+    /// The most memory that items, table and buffers took, in bytes, looked at every tenth of a
+    /// second.
+    pub memory_peak_bytes: u64,
+    /// Until when commands are held back, in server milliseconds, and whether all are.
+    pub paused: Option<(u64, bool)>,
+    /// The time of the snapshot, in server milliseconds.
+    pub now_ms: u64,
+    /// Kernel entries.
+    pub enters: u64,
+}
+
+/// Memory that items and what belongs to them take, in bytes.
+pub(crate) fn items_bytes(shard: &ShardStats) -> u64 {
+    shard.log_bytes + shard.table_resident_bytes + shard.expiry.bytes + shard.policy.bytes
+}
+
+impl Snapshot {
+    /// Memory that items, their table and the buffers take, in bytes.
+    pub fn used_bytes(&self) -> u64 {
+        let buffers = &self.buffers;
+        items_bytes(&self.shard) + (buffers.held_bytes + buffers.spare_bytes) as u64
+    }
+}
+
+impl<T: Transport> Core<T> {
+    /// The counters whose rates are told.
+    pub(super) fn sample(&self) -> Sample {
+        let Counters { commands, bytes_in, bytes_out, .. } = self.counters;
+        Sample { at_ms: self.now_ms, commands, bytes_in, bytes_out }
+    }
+
+    /// Memory that items, their table and the buffers take, in bytes.
+    pub(super) fn used_bytes(&self) -> u64 {
+        let buffers = self.buffer_figures();
+        items_bytes(&self.shard.stats()) + (buffers.held_bytes + buffers.spare_bytes) as u64
+    }
+
+    fn snapshot(&mut self) -> Snapshot {
+        self.server.memory_peak_bytes = self.used_bytes().max(self.server.memory_peak_bytes);
+        Snapshot {
+            counters: self.counters,
+            base: self.server.base,
+            rates: self.rates.up_to(self.sample()),
+            statistics: self.server.statistics.clone(),
+            shard: self.shard.stats(),
+            databases: std::array::from_fn(|db| self.shard.database_stats(db as u8)),
+            connections: self.connections.len(),
+            slowlog_entries: self.server.slowlog.len(),
+            division: *self.options.memory.division(),
+            lent_bytes: self.options.memory.lent_bytes(),
+            buffers: self.buffer_figures(),
+            memory_peak_bytes: self.server.memory_peak_bytes,
+            paused: self.pause.map(|pause| (pause.until_ms, !pause.writes_only)),
+            now_ms: self.now_ms,
+            enters: self.transport.enters(),
+        }
+    }
+
+    /// Sends a slow question to the control thread, on behalf of a connection.
+    pub(super) fn ask(&mut self, key: Key, info: InfoRequest) {
+        let snapshot = Box::new(self.snapshot());
+        if let Some(connection) = self.connections.find(key) {
+            let ticket = connection.replies.defer();
+            self.budget.recount(connection);
+            self.inbox.ask(Request::Question(Question { info, snapshot, key, ticket }));
+        }
+    }
+}
