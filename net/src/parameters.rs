@@ -1,5 +1,5 @@
-//! The parameters of CONFIG that stay as they are: those that the command line decides, and those of
-//! Redis's that tools ask for and that have one value here.
+//! The parameters of CONFIG that stay as they are: those that the command line decides, and those
+//! of Redis's that tools ask for and that have one value here.
 
 use std::net::IpAddr;
 

@@ -224,10 +224,7 @@ mod tests {
         assert_eq!((index(b"setex"), index(b"PSETEX")), (Some(3), Some(3)));
         assert_eq!((index(b"mset"), index(b"get")), (None, None));
         assert!(
-            super::super::COMMANDS
-                .iter()
-                .filter_map(|spec| value_index(spec))
-                .all(|i| i <= VALUE_INDEX_MAX)
+            super::super::COMMANDS.iter().filter_map(value_index).all(|i| i <= VALUE_INDEX_MAX)
         );
     }
 }

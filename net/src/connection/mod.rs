@@ -10,6 +10,7 @@ mod replies;
 mod session;
 mod slab;
 
+use pinion_engine::{PinnedValue, Shard};
 use pinion_ring::Key;
 
 use crate::core::Sliced;
@@ -180,6 +181,26 @@ impl<S> Connection<S> {
     /// Bytes that have come and are not parsed yet.
     pub fn unparsed(&self) -> usize {
         self.input.len() - self.parsed
+    }
+
+    /// Ends the reply that begins at `out_start` of [`Replies::writer`] and refers to `pins`: it is
+    /// dropped if it is `muted` or the client has turned replies off. Whether it was.
+    #[inline]
+    pub fn end_reply(
+        &mut self,
+        out_start: usize,
+        pins: &mut Vec<(usize, PinnedValue)>,
+        shard: &mut Shard,
+        muted: bool,
+    ) -> bool {
+        let muted = self.session.mutes() | muted;
+        if muted {
+            self.replies.writer().truncate(out_start);
+            pins.drain(..).for_each(|(_, pinned)| shard.unpin(pinned));
+        } else if !pins.is_empty() {
+            self.replies.refer(pins);
+        }
+        muted
     }
 
     /// Moves towards the end, never back.

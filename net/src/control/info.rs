@@ -41,7 +41,8 @@ pub(super) fn text(asked: &[String], snapshot: &Snapshot, facts: &ServerFacts) -
     let default = asked.is_empty() || is_asked("default");
     let mut text = String::with_capacity(4096);
     for (name, is_default, section) in SECTIONS {
-        if !all && !(default && is_default) && !is_asked(name) {
+        let is_wanted = all || (default && is_default) || is_asked(name);
+        if !is_wanted {
             continue;
         }
         if !text.is_empty() {
@@ -88,7 +89,7 @@ fn server(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fm
     write!(out, "uptime_in_seconds:{uptime_s}\r\n")?;
     write!(out, "uptime_in_days:{}\r\n", uptime_s / 86_400)?;
     write!(out, "hz:10\r\nconfigured_hz:10\r\n")?;
-    write!(out, "lru_clock:{}\r\n", snapshot.now_ms / 1_000 & 0xff_ffff)?;
+    write!(out, "lru_clock:{}\r\n", (snapshot.now_ms / 1_000) & 0xff_ffff)?;
     write!(out, "executable:{}\r\nconfig_file:\r\nio_threads_active:0\r\n", facts.executable)
 }
 

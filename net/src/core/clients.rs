@@ -172,13 +172,13 @@ fn describe<S>(
         (_, Some(number)) => command::name_of(number),
     };
     // Writing to a String does not fail.
-    let _ = write!(
+    let _ = writeln!(
         text,
         "id={} addr={peer} laddr={local} fd={descriptor} name={} age={} idle={} flags={flags} \
          db={} sub=0 psub=0 ssub=0 multi={queued} watch={} qbuf={input_bytes} qbuf-free={} \
          argv-mem=0 multi-mem={queued_bytes} rbs={} rbp={} obl={ready_bytes} oll={} \
          omem={held_bytes} tot-mem={} events={} cmd={last_command} user=default redir=-1 resp={} \
-         lib-name={} lib-ver={}\n",
+         lib-name={} lib-ver={}",
         session.id,
         name(&session.name),
         seconds_since(session.created_ms),

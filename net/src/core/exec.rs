@@ -113,13 +113,7 @@ impl<T: Transport> Core<T> {
         if let Some(large) = context.large.take() {
             LargeValue::abort(large, context.shard);
         }
-        let muted = connection.session.mutes() | muted;
-        if muted {
-            connection.replies.writer().truncate(out_start);
-            self.pins.drain(..).for_each(|(_, pinned)| self.shard.unpin(pinned));
-        } else if !self.pins.is_empty() {
-            connection.replies.refer(&mut self.pins);
-        }
+        let muted = connection.end_reply(out_start, &mut self.pins, &mut self.shard, muted);
         self.budget.recount(connection);
         if let Some(begun_ns) = begun_ns {
             let taken_ns = self.clock.now_ns().saturating_sub(begun_ns);

@@ -78,7 +78,21 @@ fn perform_timed(
     (flow, Some(Timed { taken_ns, args }))
 }
 
-/// The hash of a command's first key in a database, once more.
+/// The hash of a command's first key, made again if the database that it was made for is not that
+/// of the client any more: it was selected, swapped or flushed since.
+#[inline]
+fn hash_now(
+    hash: KeyHash,
+    shard: &Shard,
+    db: u8,
+    work: Work,
+    frame: &[u8],
+    args: &resp::Args,
+    limits: &ParseLimits,
+) -> KeyHash {
+    if shard.is_of(hash, db) { hash } else { rehash(shard, db, work, frame, args, limits) }
+}
+
 #[cold]
 fn rehash(
     shard: &Shard,
@@ -117,20 +131,14 @@ impl<T: Transport> Core<T> {
             self.hold_back(number, !has_memory);
             return;
         }
-        let frame = match source {
+        let bytes = match source {
             Source::Loan(loan) => self.transport.bytes(&self.batch.loans[loan as usize]),
             Source::Input => &connection.input,
         };
-        let frame = &frame[from as usize..to as usize];
+        let frame = &bytes[from as usize..to as usize];
         let args = &self.batch.args[number];
-        let hash = match hash {
-            // A database may have been selected, swapped or flushed since the key was hashed.
-            Some(hash) if !self.shard.is_of(hash, connection.session.db) => {
-                rehash(&self.shard, connection.session.db, work, frame, args, &self.limits)
-            }
-            Some(hash) => hash,
-            None => self.no_hash,
-        };
+        let (db, limits) = (connection.session.db, &self.limits);
+        let hash = hash.map(|hash| hash_now(hash, &self.shard, db, work, frame, args, limits));
         let out = connection.replies.writer();
         if out.capacity() == 0 {
             *out = self.spares.take();
@@ -149,13 +157,13 @@ impl<T: Transport> Core<T> {
             memory: &mut self.options.memory,
             room_bytes,
             reply_may_wait,
-            first_hash: hash,
+            first_hash: hash.unwrap_or(self.no_hash),
             // What has come belongs to the first command that is executed from now on.
             large: connection.inbound.take().map(|inbound| inbound.into_value()),
             pins: &mut self.pins,
         };
-        let limits = &self.limits.memcached;
-        let (flow, timed) = perform(work, &mut context, frame, args, limits, &self.clock);
+        let (flow, timed) =
+            perform(work, &mut context, frame, args, &limits.memcached, &self.clock);
         if let Some(large) = context.large.take() {
             // The command was refused before it came to its value.
             large.abort(context.shard);
@@ -167,19 +175,13 @@ impl<T: Transport> Core<T> {
             self.hold_back(number, true);
             return;
         }
-        let muted = connection.session.mutes();
-        if muted {
-            connection.replies.writer().truncate(out_start);
-            self.pins.drain(..).for_each(|(_, pinned)| self.shard.unpin(pinned));
-        }
-        if !self.pins.is_empty() {
-            connection.replies.refer(&mut self.pins);
-        }
+        let is_giant = args.len() > ARGS_KEPT_MAX;
+        let muted = connection.end_reply(out_start, &mut self.pins, &mut self.shard, false);
         if !std::mem::replace(&mut connection.dirty, true) {
             self.dirty.push(key.index);
         }
         self.budget.recount(connection);
-        if !matches!((&flow, &timed), (Flow::Continue, None)) {
+        if is_giant || !matches!((&flow, &timed), (Flow::Continue, None)) {
             self.end_command(number, flow, muted, timed);
         }
     }

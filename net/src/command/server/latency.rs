@@ -2,7 +2,8 @@
 //!
 //! While `latency-monitor-threshold` is not 0, executions that are timed (see `slowlog`) and take
 //! that many milliseconds or more are events: `command`, or `fast-command` if Redis calls the
-//! command fast. Of each second with an event its longest is kept, for [`SAMPLES_MAX`] such seconds.
+//! command fast. Of each second with an event its longest is kept, for [`SAMPLES_MAX`] such
+//! seconds.
 
 use std::collections::VecDeque;
 
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_are_in_proportion_and_samples_bounded() {
+    fn bars_are_in_proportion() {
         let samples = [(100, 50), (101, 100)];
         let samples = samples.map(|(unix_s, taken_ms)| Sample { unix_s, taken_ms });
         let event = Event { name: "command", samples: samples.into(), longest_ms: 300 };
