@@ -381,7 +381,7 @@ impl Table {
         4 * slots < MERGE_ITEMS_PER_FOUR_LINES * self.lines() as u64
             && self.buckets > 1
             // Far from scarce, or the next split would follow.
-            && self.overflow_used * 2 < self.overflow.len()
+            && self.overflow_used * 2 < self.overflow_lines_max()
     }
 
     /// Calls `f` with the bucket and the slot of every slot in the table, and checks T2, T3, N1 and N2.
