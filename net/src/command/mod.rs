@@ -4,11 +4,14 @@
 //! - `spec` and `table`: what is known of every RESP command, and look-up by name
 //! - `string`, `key`: commands on items
 //! - `server`, `connection`: commands on the server and on the connection itself
+//! - `bitmap`: commands on values as arrays of bits
 //! - `task`: commands that take long and are executed in slices
+//! - `slices`: reading large values that way
 //! - `memcached`: the same meanings under memcached's names
 //! - `large`: large values that arrive in pieces, and replies that refer to them
 //! - `expiry`: times of both protocols to deadlines and back
 
+mod bitmap;
 mod connection;
 mod context;
 mod expiry;
@@ -17,6 +20,7 @@ mod key;
 pub mod large;
 pub mod memcached;
 mod server;
+mod slices;
 mod spec;
 mod string;
 mod table;
