@@ -258,8 +258,8 @@ impl Scan for Find {
             let dull = words.iter().take_while(|word| u64::from_ne_bytes(**word) == skipped);
             from += dull.count() * 8;
             let end = bytes.len().min(from + 8);
-            for index in from..end {
-                let bits = self.wanted_bits(self.at + index, bytes[index]);
+            for (index, &byte) in bytes[..end].iter().enumerate().skip(from) {
+                let bits = self.wanted_bits(self.at + index, byte);
                 if bits != 0 {
                     let position = (self.at + index) as u64 * 8 + u64::from(bits.leading_zeros());
                     self.found = Some(position);

@@ -59,7 +59,8 @@ impl<'a> Operations<'a> {
         let behind = args.len() - index - 1;
         let is_get = args.is(index, "GET") && behind >= 2;
         let is_set = args.is(index, "SET") && behind >= 3;
-        if !is_get && !is_set && !(args.is(index, "INCRBY") && behind >= 3) {
+        let is_increment = args.is(index, "INCRBY") && behind >= 3;
+        if !(is_get || is_set || is_increment) {
             return Err("ERR syntax error");
         }
         let kind = Kind::parse(args.at(index + 1)).ok_or(WRONG_KIND)?;

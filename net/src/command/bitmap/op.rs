@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use pinion_engine::{KeyHash, LargeWrite, PinnedValue, SetError, Shard};
+use pinion_engine::{LargeWrite, PinnedValue, SetError, Shard};
 
 use super::super::context::{Arguments, Context, Flow};
 use super::super::slices::refuse_pin;
@@ -124,7 +124,7 @@ fn is_short(context: &mut Context<'_>, args: &Arguments<'_>) -> bool {
     }
     let mut left_bytes = DIRECT_BYTES_MAX;
     args.from(3).all(|key| {
-        let hash = context.shard.hash(key);
+        let hash = context.hash(key);
         let entry = context.shard.peek(hash, key, context.now_ms);
         let left = left_bytes.checked_sub(entry.map_or(0, |entry| entry.value.len()));
         left_bytes = left.unwrap_or(0);
@@ -148,7 +148,7 @@ fn combine_now(context: &mut Context<'_>, args: &Arguments<'_>, operator: Operat
 
 /// Combines the value of a key, whole. Counted as a read.
 fn add_value(context: &mut Context<'_>, combined: &mut Combined, key: &[u8]) -> usize {
-    let hash = context.shard.hash(key);
+    let hash = context.hash(key);
     let entry = context.shard.get(hash, key, context.now_ms);
     let mut at = 0;
     for chunk in entry.iter().flat_map(|entry| entry.value.chunks()) {
@@ -174,7 +174,6 @@ enum Source {
 #[derive(Debug)]
 struct Combining {
     key: Box<[u8]>,
-    hash: KeyHash,
     sources: VecDeque<Source>,
     source_memory_bytes: usize,
     /// Bytes of the first source that were combined.
@@ -193,7 +192,6 @@ impl Combining {
     ) -> Option<Combining> {
         let mut task = Combining {
             key: args.at(2).into(),
-            hash: context.first_hash,
             sources: VecDeque::with_capacity(args.len() - 3),
             source_memory_bytes: 0,
             at: 0,
@@ -257,7 +255,9 @@ impl Combining {
 
     /// Stores at most a slice of the result. Whether it is stored.
     fn store_slice(&mut self, context: &mut Context<'_>) -> Result<bool, SetError> {
-        let (hash, now_ms, length) = (self.hash, context.now_ms, self.combined.length_bytes);
+        // The database may have become another one since the last slice.
+        let hash = context.hash(&self.key);
+        let (now_ms, length) = (context.now_ms, self.combined.length_bytes);
         if length == 0 {
             context.shard.delete(hash, &self.key, None, now_ms);
             return Ok(true);
@@ -268,7 +268,7 @@ impl Combining {
         }
         let mut write = match self.write.take() {
             Some(write) => write,
-            None => context.shard.begin_large(hash, &self.key, length)?,
+            None => context.shard.begin_large(&self.key, length)?,
         };
         let end = (length - write.missing_bytes() + SLICE_BYTES).min(length);
         loop {
@@ -289,7 +289,7 @@ impl Combining {
             self.write = Some(write);
             return Ok(false);
         }
-        context.shard.finish_large(write, &PLAIN, now_ms)?;
+        context.shard.finish_large(write, hash, &PLAIN, now_ms)?;
         Ok(true)
     }
 }
@@ -297,7 +297,7 @@ impl Combining {
 impl Source {
     /// The value of a key as it is now, counted as a read. `None` if too many are being read.
     fn take(context: &mut Context<'_>, key: &[u8]) -> Option<Source> {
-        let hash = context.shard.hash(key);
+        let hash = context.hash(key);
         let entry = context.shard.get(hash, key, context.now_ms);
         let inline = entry.map_or(Some(&[][..]), |entry| entry.value.as_slice());
         let (is_hit, copied) = (entry.is_some(), inline.map(Box::from));

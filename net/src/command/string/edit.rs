@@ -95,7 +95,7 @@ pub(in super::super) fn change(
         None => Flow::Continue,
         Some(rewrite) => {
             let (edit, key) = (edit.keep(), key.into());
-            Flow::Later(Box::new(Rewriting { key, hash, edit, rewrite: Some(rewrite), tries: 0 }))
+            Flow::Later(Box::new(Rewriting { key, edit, rewrite: Some(rewrite), tries: 0 }))
         }
     }
 }
@@ -187,7 +187,7 @@ impl Rewrite {
                 }
             },
         };
-        match context.shard.begin_large(hash, key, new_bytes) {
+        match context.shard.begin_large(key, new_bytes) {
             Ok(write) => Some(Rewrite { write, source, old_bytes, new_bytes, version }),
             Err(error) => {
                 source.end(context.shard);
@@ -244,7 +244,6 @@ impl Source {
 #[derive(Debug)]
 struct Rewriting {
     key: Box<[u8]>,
-    hash: KeyHash,
     edit: Box<dyn Edit>,
     rewrite: Option<Rewrite>,
     tries: u32,
@@ -253,7 +252,9 @@ struct Rewriting {
 impl Rewriting {
     /// Publishes the copy and changes it, or begins again (E1, E2).
     fn finish(&mut self, context: &mut Context<'_>, rewrite: Rewrite) -> Step {
-        let (hash, key, now_ms) = (self.hash, &*self.key, context.now_ms);
+        let (key, now_ms) = (&*self.key, context.now_ms);
+        // The database may have become another one since the last slice.
+        let hash = context.hash(key);
         let version = context.shard.peek(hash, key, now_ms).map(|entry| entry.version);
         if version != rewrite.version {
             rewrite.abort(context.shard);
@@ -264,7 +265,7 @@ impl Rewriting {
         }
         let options = SetOptions { deadline: Deadline::Keep, flags: None, ..SetOptions::default() };
         let Rewrite { write, source, old_bytes, new_bytes, .. } = rewrite;
-        let stored = context.shard.finish_large(write, &options, now_ms);
+        let stored = context.shard.finish_large(write, hash, &options, now_ms);
         source.end(context.shard);
         if let Err(error) = stored {
             context.set_error(&error);

@@ -265,7 +265,7 @@ fn rounded(bits: u128, is_more: bool, exponent: i32) -> Extended {
 
 /// Digits with at most one point among them, and at least one digit: what to do with each, how many
 /// stand behind the point, and what follows.
-fn scan<'a>(text: &'a [u8], radix: u32, mut digit: impl FnMut(u64)) -> Option<(i64, &'a [u8])> {
+fn scan(text: &[u8], radix: u32, mut digit: impl FnMut(u64)) -> Option<(i64, &[u8])> {
     let (mut count, mut behind, mut has_point) = (0, 0, false);
     let mut length = 0;
     for &byte in text {

@@ -15,7 +15,7 @@ pub(super) fn mget(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
         let last = args.len().min(first + KEYS_AHEAD);
         let mut hashes = [context.first_hash; KEYS_AHEAD];
         for index in first..last {
-            let hash = context.shard.hash(args.at(index));
+            let hash = context.hash(args.at(index));
             context.shard.prefetch_line(hash);
             hashes[index - first] = hash;
         }
@@ -40,7 +40,7 @@ pub(super) fn mset(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     }
     for index in (1..args.len()).step_by(2) {
         let (key, value) = (args.at(index), args.at(index + 1));
-        let hash = context.shard.hash(key);
+        let hash = context.hash(key);
         if let Err(error) = context.shard.set(hash, key, value, &PLAIN, context.now_ms) {
             context.set_error(&error);
             return Flow::Continue;
@@ -59,19 +59,19 @@ pub(super) fn msetnx(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     let now_ms = context.now_ms;
     for index in (1..args.len()).step_by(2) {
         let key = args.at(index);
-        if context.shard.peek(context.shard.hash(key), key, now_ms).is_some() {
+        if context.shard.peek(context.hash(key), key, now_ms).is_some() {
             context.reply().integer(0);
             return Flow::Continue;
         }
     }
     for index in (1..args.len()).step_by(2) {
         let (key, value) = (args.at(index), args.at(index + 1));
-        let hash = context.shard.hash(key);
+        let hash = context.hash(key);
         if let Err(error) = context.shard.set(hash, key, value, &PLAIN, now_ms) {
             // None of these keys existed before.
             for stored in (1..=index).step_by(2) {
                 let key = args.at(stored);
-                context.shard.delete(context.shard.hash(key), key, None, now_ms);
+                context.shard.delete(context.hash(key), key, None, now_ms);
             }
             context.set_error(&error);
             return Flow::Continue;

@@ -36,7 +36,7 @@ enum Refusal {
 
 pub(super) fn lcs(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     let keys = [args.at(1), args.at(2)];
-    let hashes = [context.first_hash, context.shard.hash(keys[1])];
+    let hashes = [context.first_hash, context.hash(keys[1])];
     let [a_bytes, b_bytes] = [0, 1].map(|number| length_of(context, hashes[number], keys[number]));
     let options = match parse(args) {
         Ok(options) => options,
