@@ -50,6 +50,6 @@ pub use config::{Cost, EngineError, Eviction, Limits, ShardConfig};
 pub use errand::{Errand, Returned};
 pub use hash::KeyHash;
 pub use request::{Condition, Deadline, Deleted, Refusal, SetError, SetOptions, Stored};
-pub use shard::{DATABASES, Expired, LargeWrite, PinLimit, PinnedValue, Shard};
+pub use shard::{DATABASES, Editor, Expired, LargeWrite, PinLimit, PinnedValue, Shard};
 pub use stats::{Counters, DatabaseStats, ExpiryStats, PolicyStats, ShardStats, Work};
-pub use value::{Chunks, Entry, Value};
+pub use value::{Chunks, Entry, Part, Value};

@@ -104,6 +104,33 @@ impl<'a> Value<'a> {
         Chunks { form: self.form }
     }
 
+    /// The bytes in order from `start` to before `end`, of which those beyond the value's end are
+    /// not there. Does not allocate; finds the first page in constant time.
+    #[must_use]
+    pub fn part(&self, start: usize, end: usize) -> Part<'a> {
+        let end = end.min(self.len());
+        let left_bytes = end.saturating_sub(start);
+        if left_bytes == 0 {
+            return Part { chunks: Value::inline(&[]).chunks(), skip: 0, left_bytes: 0 };
+        }
+        match self.form {
+            Form::Inline(bytes) => {
+                Part { chunks: Value::inline(&bytes[start..end]).chunks(), skip: 0, left_bytes }
+            }
+            Form::Paged { ids, memory, page_shift, .. } => {
+                let first = start >> page_shift;
+                let skip = start - (first << page_shift);
+                let ids = &ids[first * PAGE_ID_BYTES..];
+                let len = end - (first << page_shift);
+                Part {
+                    chunks: Chunks { form: Form::Paged { len, ids, memory, page_shift } },
+                    skip,
+                    left_bytes,
+                }
+            }
+        }
+    }
+
     /// A copy of the value.
     #[must_use]
     pub fn to_vec(&self) -> Vec<u8> {
@@ -122,6 +149,28 @@ impl PartialEq<[u8]> for Value<'_> {
                 rest = back;
                 chunk == front
             })
+    }
+}
+
+/// The chunks of a part of a [`Value`]. None of them is empty.
+#[derive(Clone, Debug)]
+pub struct Part<'a> {
+    chunks: Chunks<'a>,
+    /// Bytes of the first chunk that come before the part.
+    skip: usize,
+    left_bytes: usize,
+}
+
+impl<'a> Iterator for Part<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        if self.left_bytes == 0 {
+            return None;
+        }
+        let chunk = &self.chunks.next()?[std::mem::take(&mut self.skip)..];
+        self.left_bytes -= chunk.len();
+        Some(chunk)
     }
 }
 
@@ -177,5 +226,21 @@ mod tests {
         assert_eq!(value.chunks().map(<[u8]>::len).collect::<Vec<_>>(), [8, 8, 2]);
         assert_eq!(value.to_vec(), expected);
         assert!(value == expected[..]);
+    }
+
+    #[test]
+    fn parts_are_what_a_slice_would_be() {
+        let memory: Vec<u8> = (0..64).collect();
+        let ids: Vec<u8> = [3u32, 0, 1].iter().flat_map(|id| id.to_le_bytes()).collect();
+        let paged = Value::paged(18, &ids, &memory, 8);
+        let bytes = paged.to_vec();
+        for value in [paged, Value::inline(&bytes)] {
+            for (start, end) in (0..20).flat_map(|start| (0..20).map(move |end| (start, end))) {
+                let wanted = bytes.get(start..end.min(18)).unwrap_or_default();
+                let chunks: Vec<&[u8]> = value.part(start, end).collect();
+                assert_eq!(chunks.concat(), wanted, "{start}..{end}");
+                assert!(chunks.iter().all(|chunk| !chunk.is_empty()));
+            }
+        }
     }
 }

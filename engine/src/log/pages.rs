@@ -70,6 +70,19 @@ impl Log {
         }
     }
 
+    /// Writes bytes into the pages of an item, from byte `at` of its value on.
+    pub(crate) fn patch_pages(&mut self, ids_offset: u64, mut at: usize, mut bytes: &[u8]) {
+        let page_bytes = self.page_bytes();
+        while !bytes.is_empty() {
+            let within = at & (page_bytes - 1);
+            let (now, later) = bytes.split_at(bytes.len().min(page_bytes - within));
+            let page = self.page_id(ids_offset, at >> self.page_shift) as usize;
+            let start = (page << self.page_shift) + within;
+            self.bytes[start..start + now.len()].copy_from_slice(now);
+            (at, bytes) = (at + now.len(), later);
+        }
+    }
+
     /// Where the page numbers of the item at `offset` lie.
     pub(crate) fn page_ids_offset(&self, offset: u64, header: &Header) -> u64 {
         offset + (header.header_bytes() + header.key_bytes) as u64

@@ -60,15 +60,25 @@ impl LargeWrite {
 #[must_use = "its pages stay taken until it is unpinned"]
 pub struct PinnedValue {
     slot: u32,
+    /// Bytes of the item's value before the first that the reader wants.
+    skip_bytes: usize,
     value_bytes: usize,
 }
 
 impl PinnedValue {
-    /// Bytes of the value.
+    /// Bytes of the value, or of the part of it that [`PinnedValue::narrow`] left.
     #[expect(clippy::len_without_is_empty, reason = "a pinned value is never empty")]
     #[must_use]
     pub fn len(&self) -> usize {
         self.value_bytes
+    }
+
+    /// Leaves the bytes from `start` to before `end` to be read, as if they were the whole value.
+    /// At least one must be left; what lies beyond the end is not there.
+    pub fn narrow(&mut self, start: usize, end: usize) {
+        debug_assert!(start < end && end <= self.value_bytes, "a part of the value");
+        self.skip_bytes += start;
+        self.value_bytes = end.min(self.value_bytes).saturating_sub(start);
     }
 }
 
@@ -208,7 +218,7 @@ impl Shard {
                 self.log.pin_first(offset, &header)
             }
         };
-        Ok(Some(PinnedValue { slot, value_bytes: header.value_bytes }))
+        Ok(Some(PinnedValue { slot, skip_bytes: 0, value_bytes: header.value_bytes }))
     }
 
     /// Bytes of a pinned value from `offset` on, as many as lie together: up to the end of a page.
@@ -216,7 +226,7 @@ impl Shard {
     #[must_use]
     pub fn pinned_chunk(&self, pinned: &PinnedValue, offset: usize) -> &[u8] {
         let left = pinned.value_bytes.saturating_sub(offset);
-        let page = self.log.pinned_page(pinned.slot, offset);
+        let page = self.log.pinned_page(pinned.slot, pinned.skip_bytes + offset);
         &page[..page.len().min(left)]
     }
 

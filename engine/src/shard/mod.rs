@@ -22,6 +22,7 @@
 
 mod ahead;
 mod databases;
+mod edit;
 mod errands;
 mod expire;
 mod large;
@@ -37,6 +38,7 @@ use std::io;
 use ahead::Ahead;
 pub use databases::DATABASES;
 use databases::Databases;
+pub use edit::Editor;
 pub use expire::Expired;
 pub use large::{LargeWrite, PinLimit, PinnedValue};
 use residents::Seen;

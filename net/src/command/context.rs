@@ -1,6 +1,6 @@
 //! What a command works with.
 
-use pinion_engine::{KeyHash, PinnedValue, SetError, Shard, Value};
+use pinion_engine::{Entry, KeyHash, PinnedValue, SetError, Shard, Value};
 
 use super::server::ServerState;
 use super::settings::Settings;
@@ -233,6 +233,19 @@ impl Context<'_> {
         self.counters.hits += u64::from(hit);
         self.counters.misses += u64::from(!hit);
     }
+}
+
+/// The item of a key, for a command that reads it: which counts as a use, unless the client has
+/// said that its reads do not (CLIENT NO-TOUCH).
+#[inline]
+pub(super) fn read_item<'a>(
+    shard: &'a mut Shard,
+    session: &Session,
+    hash: KeyHash,
+    key: &[u8],
+    now_ms: u64,
+) -> Option<Entry<'a>> {
+    if session.no_touch { shard.peek(hash, key, now_ms) } else { shard.get(hash, key, now_ms) }
 }
 
 /// Writes a value as a bulk string.

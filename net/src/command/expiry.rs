@@ -19,6 +19,26 @@ pub(super) enum Unit {
     UnixMilliseconds,
 }
 
+impl Unit {
+    /// The unit that an option of SET or GETEX names, in any case.
+    #[inline]
+    pub(super) fn of_option(word: &[u8]) -> Option<Unit> {
+        let [first, b'X' | b'x', at @ ..] = word else { return None };
+        let is_absolute = match at {
+            [] => false,
+            [b'A' | b'a', b'T' | b't'] => true,
+            _ => return None,
+        };
+        match (first, is_absolute) {
+            (b'E' | b'e', false) => Some(Unit::Seconds),
+            (b'P' | b'p', false) => Some(Unit::Milliseconds),
+            (b'E' | b'e', true) => Some(Unit::UnixSeconds),
+            (b'P' | b'p', true) => Some(Unit::UnixMilliseconds),
+            _ => None,
+        }
+    }
+}
+
 /// The deadline of a time, or `None` if it cannot be expressed in 64 bits of milliseconds of Unix
 /// time, which is where Redis refuses it. Times in the past become a past deadline.
 pub(super) fn deadline(time: i64, unit: Unit, now_ms: u64) -> Option<u64> {
@@ -74,6 +94,17 @@ pub(super) fn seconds_left(remaining_ms: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn options_name_their_units() {
+        let unit = |word: &str| Unit::of_option(word.as_bytes());
+        assert_eq!((unit("EX"), unit("px")), (Some(Unit::Seconds), Some(Unit::Milliseconds)));
+        assert_eq!(unit("exAT"), Some(Unit::UnixSeconds));
+        assert_eq!(unit("PXat"), Some(Unit::UnixMilliseconds));
+        for other in ["", "E", "XX", "NX", "EXA", "EXATT", "PXBT", "GET"] {
+            assert_eq!(unit(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn relative_times_need_no_wall_clock() {

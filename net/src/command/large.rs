@@ -10,6 +10,7 @@
 use pinion_engine::{KeyHash, SetError, SetOptions, Shard, Stored};
 
 use super::context::Context;
+use super::slices::refuse_pin;
 use super::spec::Spec;
 use super::table::find;
 use crate::connection::{Inbound, LargeValue};
@@ -35,7 +36,7 @@ pub struct Found {
 /// Which argument of a command is a value that may arrive in pieces.
 fn value_index(spec: &Spec) -> Option<u32> {
     match spec.name {
-        "set" | "setnx" => Some(2),
+        "set" | "setnx" | "getset" => Some(2),
         "setex" | "psetex" => Some(3),
         _ => None,
     }
@@ -156,14 +157,29 @@ impl Context<'_> {
         key: &[u8],
         value_bytes: usize,
     ) -> bool {
-        let start = self.out.len();
-        Writer::new(self.out, Version::Resp2).bulk_header(value_bytes);
+        self.part_by_reference(hash, key, 0, value_bytes)
+    }
+
+    /// The same with the bytes from `start` to before `end` of the value, of which there is one at
+    /// least.
+    pub(super) fn part_by_reference(
+        &mut self,
+        hash: KeyHash,
+        key: &[u8],
+        start: usize,
+        end: usize,
+    ) -> bool {
+        let reply_starts = self.out.len();
+        Writer::new(self.out, Version::Resp2).bulk_header(end - start);
         let referred = self.refer_to(hash, key).is_ok();
         if referred {
+            if let Some((_, pinned)) = self.pins.last_mut() {
+                pinned.narrow(start, end);
+            }
             Writer::new(self.out, Version::Resp2).bulk_end();
         } else {
-            self.out.truncate(start);
-            self.error("OOM too many large values are being read at once, try again later");
+            self.out.truncate(reply_starts);
+            refuse_pin(self);
         }
         referred
     }
@@ -220,7 +236,7 @@ mod tests {
     #[test]
     fn values_of_single_writes_arrive_in_pieces() {
         let index = |name: &[u8]| find(name).and_then(value_index);
-        assert_eq!((index(b"SET"), index(b"setnx")), (Some(2), Some(2)));
+        assert_eq!((index(b"SET"), index(b"setnx"), index(b"getset")), (Some(2), Some(2), Some(2)));
         assert_eq!((index(b"setex"), index(b"PSETEX")), (Some(3), Some(3)));
         assert_eq!((index(b"mset"), index(b"get")), (None, None));
         assert!(

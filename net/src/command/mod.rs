@@ -6,11 +6,14 @@
 //! - `server`, `connection`: commands on the server and on the connection itself
 //! - `transaction`: MULTI, EXEC and WATCH
 //! - `settings`, `statistics`: what commands share beside items
+//! - `bitmap`: commands on values as arrays of bits
 //! - `task`: commands that take long and are executed in slices
+//! - `slices`: reading large values that way
 //! - `memcached`: the same meanings under memcached's names
 //! - `large`: large values that arrive in pieces, and replies that refer to them
 //! - `expiry`: times of both protocols to deadlines and back
 
+mod bitmap;
 mod connection;
 mod context;
 mod expiry;
@@ -20,6 +23,7 @@ pub mod large;
 pub mod memcached;
 mod server;
 mod settings;
+mod slices;
 mod spec;
 mod statistics;
 mod string;

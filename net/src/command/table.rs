@@ -4,10 +4,11 @@
 //! does not allocate.
 
 use super::spec::{NAME_BYTES_MAX, Spec};
-use super::{connection, key, server, string, transaction};
+use super::{bitmap, connection, key, server, string, transaction};
 
 /// The lists, by Redis's names for the groups.
 const FAMILIES: &[(&str, &[Spec])] = &[
+    ("bitmap", bitmap::COMMANDS),
     ("connection", connection::COMMANDS),
     ("generic", key::COMMANDS),
     ("server", server::COMMANDS),

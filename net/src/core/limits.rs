@@ -13,6 +13,23 @@ pub const STREAM_BYTES_PER_TURN: usize = 256 * 1024;
 /// Bytes of large values copied into sends in a turn before others have theirs.
 pub const FILL_BYTES_PER_TURN: usize = 256 * 1024;
 
+/// Bytes of values that a command reads or writes at once, whatever they are. Beyond it goes on in
+/// slices.
+pub const DIRECT_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes of large values that a slice of a command reads, or copies: some 50 microseconds.
+pub const SLICE_BYTES: usize = 128 * 1024;
+
+/// How often a command in slices begins again because others changed the value that it changes.
+/// Then it is executed at once.
+pub const REWRITE_TRIES_MAX: u32 = 8;
+
+/// Words of the table of LCS that a slice computes, or steps that it follows through it.
+pub const LCS_WORDS_PER_SLICE: usize = 16 * 1024;
+
+/// Keys of BITOP that are looked up at once.
+pub const BITOP_KEYS_AT_ONCE: usize = 512;
+
 /// Large values that the reply to one command refers to.
 pub const PINS_PER_COMMAND_MAX: usize = 4096;
 

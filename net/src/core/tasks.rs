@@ -1,5 +1,6 @@
 //! Commands that are executed in slices: one slice of each, a turn.
 
+use pinion_engine::Shard;
 use pinion_ring::Key;
 
 use super::clients::ClientsQuery;
@@ -32,6 +33,13 @@ impl Sliced {
     /// A command of which the first slice has taken `busy_ns`.
     pub(super) fn new(work: Work, muted: bool, busy_ns: u64, args: Vec<Vec<u8>>) -> Sliced {
         Sliced { work, muted, busy_ns, args }
+    }
+
+    /// Gives back what it has taken of the shard; it will not go on.
+    pub(super) fn abandon(&mut self, shard: &mut Shard) {
+        if let Work::Task(task) = &mut self.work {
+            task.abandon(shard);
+        }
     }
 
     /// Memory that it holds.
@@ -69,6 +77,7 @@ impl<T: Transport> Core<T> {
         let Some(connection) = self.connections.find(key) else { return false };
         let Some(mut sliced) = connection.task.take() else { return false };
         if connection.closing >= Closing::Flushing {
+            sliced.abandon(&mut self.shard);
             self.ending.push(key);
             return false;
         }
