@@ -5,6 +5,8 @@
 //! so far. Its connection executes nothing else until the task is done, so replies stay in order.
 //! A task that changes items checks at its last step what it relies on, since others run between.
 
+use pinion_engine::Shard;
+
 use super::context::{Context, Flow};
 
 /// What a slice came to.
@@ -20,6 +22,9 @@ pub enum Step {
 pub trait Task: std::fmt::Debug {
     /// Does a slice of the work: some 100 microseconds at most.
     fn step(&mut self, context: &mut Context<'_>) -> Step;
+
+    /// Gives back what the task holds of the shard: its connection is gone, and no slice follows.
+    fn abandon(&mut self, _shard: &mut Shard) {}
 
     /// Memory that the task holds.
     fn memory_bytes(&self) -> usize;

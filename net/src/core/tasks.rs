@@ -69,6 +69,7 @@ impl<T: Transport> Core<T> {
         let Some(connection) = self.connections.find(key) else { return false };
         let Some(mut sliced) = connection.task.take() else { return false };
         if connection.closing >= Closing::Flushing {
+            task.abandon(&mut self.shard);
             self.ending.push(key);
             return false;
         }
