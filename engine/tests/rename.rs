@@ -51,7 +51,7 @@ fn rename(
 }
 
 fn place(random: &mut Random) -> Place {
-    (random.below(2) as u8 * 7, random.below(60))
+    (random.below(2) as u8 * 7, random.below(200))
 }
 
 struct Run {
@@ -78,7 +78,7 @@ impl Run {
 
     fn set(&mut self, random: &mut Random, step: u64) {
         let at = place(random);
-        let bytes = if random.one_in(5) { random.length(300_000) } else { random.length(900) };
+        let bytes = if random.one_in(2) { random.length(700_000) } else { random.length(900) };
         let item = Item {
             value: value_of(at.1, step, bytes),
             flags: random.below(3) as u32 * 77,
@@ -188,11 +188,13 @@ fn renames_keep_everything_but_the_key() {
 #[test]
 fn renames_in_a_full_shard_lose_or_keep_whole_items() {
     for eviction in [Eviction::TinyLfu, Eviction::Lru] {
-        let run = run(shard_with(eviction, 4 << 20), true, Random::announced(2));
-        assert!(run.renamed > 300 && run.shard.stats().counters.evictions > 100);
+        let run = run(shard_with(eviction, 3 << 20), true, Random::announced(2));
+        let evictions = run.shard.stats().counters.evictions;
+        assert!(run.renamed > 300 && evictions > 100, "{} {evictions}", run.renamed);
     }
     let run = run(shard_without_eviction(3 << 20), false, Random::announced(3));
-    assert!(run.renamed > 300 && run.shard.stats().counters.no_space > 100);
+    let no_space = run.shard.stats().counters.no_space;
+    assert!(run.renamed > 300 && no_space > 20, "{} {no_space}", run.renamed);
 }
 
 #[test]

@@ -17,10 +17,10 @@ use crate::request::{Refusal, SetError, Stored};
 
 impl Shard {
     /// Gives the item of `key` the key `new_key`, with its value, flags and deadline, and the next
-    /// version. An item that had `new_key` goes, or is a reason not to if `replaces` is not set. The
-    /// hashes are this shard's, in whichever databases. Does not count as a use of either key. The
-    /// outcome is [`Stored::ConditionFailed`] if there is no such item, or one that is not to be
-    /// replaced.
+    /// version. An item that had `new_key` goes, or is a reason not to if `replaces` is not set.
+    /// The hashes are this shard's, in whichever databases. Does not count as a use of either key.
+    /// The outcome is [`Stored::ConditionFailed`] if there is no such item, or one that is not to
+    /// be replaced.
     ///
     /// # Errors
     ///
@@ -98,8 +98,8 @@ impl Shard {
         Ok(Need { cost, ..need })
     }
 
-    /// Writes the new item, for which there is room at the head, and takes the old one out. `new_key`
-    /// has no item.
+    /// Writes the new item, for which there is room at the head, and takes the old one out.
+    /// `new_key` has no item.
     fn move_to_key(
         &mut self,
         hash: KeyHash,

@@ -1,4 +1,4 @@
-//! The checksum of Redis's dumps: CRC-64 with the polynomial of Jones, reflected, without inversion.
+//! The checksum of Redis's dumps: CRC-64 with Jones's polynomial, reflected, without inversion.
 //!
 //! Eight bytes a step by eight tables ("slicing by 8", Kounavis and Berry 2005), which the compiler
 //! makes: 16 KiB, about a nanosecond for eight bytes.
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn any_cut_and_length_gives_what_single_bits_give() {
-        let bytes: Vec<u8> = (0..100u32).map(|n| (n * n >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..100u32).map(|n| ((n * n) >> 3) as u8).collect();
         for end in 0..=bytes.len() {
             let expected = slow(&bytes[..end]);
             for cut in 0..=end {

@@ -186,7 +186,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         .categories("@keyspace @read @slow")
         .tips("nondeterministic_output request_policy:special")
         .since("2.8.0")
-        .cost("O(N) in COUNT; in slices where that is large. All calls of an iteration: O(N) in the number of keys of all databases")
+        .cost("O(N) in COUNT, in slices; an iteration: in the number of keys of all databases")
         .summary("Lists keys bit by bit, from a cursor on."),
     Spec::new("touch", -2, touch)
         .flags("readonly fast")

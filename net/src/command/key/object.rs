@@ -2,8 +2,8 @@
 //!
 //! - ENCODING is what Redis gives to a value that SET has stored: `int`, `embstr` or `raw`.
 //! - FREQ is the shard's counter of uses, from 0 to 15, which fades; Redis's goes up to 255.
-//! - IDLETIME is an estimate (`Shard::idle_ms`): 0 for an item that was read since it was written,
-//!   until the policy has forgotten that, and the time since the write otherwise.
+//! - IDLETIME is an estimate (`Shard::idle_ms`): 0 for an item that was read or overwritten since
+//!   it came, until the policy has forgotten that, and the time since the write otherwise.
 //!
 //! As in Redis, FREQ wants a policy that counts uses, and IDLETIME one that does not: the one that
 //! CONFIG GET maxmemory-policy names.

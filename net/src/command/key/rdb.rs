@@ -332,7 +332,7 @@ mod tests {
         assert_eq!(dump(b"-1")[..3], [0, 0xc0, 0xff]);
         for length in [0, 1, 20, 21, 63, 64, 16_383, 16_384, 40_000] {
             let same = vec![b'x'; length];
-            let mixed: Vec<u8> = (0..length).map(|n| (n * n * 7 >> 5) as u8).collect();
+            let mixed: Vec<u8> = (0..length).map(|n| ((n * n * 7) >> 5) as u8).collect();
             for value in [same, mixed] {
                 assert_eq!(restore(&dump(&value)), Ok(value));
             }

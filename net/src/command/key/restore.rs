@@ -40,10 +40,10 @@ pub(super) fn restore(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
         context.not_an_integer();
         return Flow::Continue;
     };
-    let Ok(ttl) = u64::try_from(ttl) else {
+    if ttl < 0 {
         context.error("ERR Invalid TTL value, must be >= 0");
         return Flow::Continue;
-    };
+    }
     let deadline = deadline(ttl, options.is_absolute, now_ms);
     let mut restoring = Restoring {
         database: selected(context),
@@ -105,15 +105,15 @@ fn hint(
     None
 }
 
-/// The deadline of a time to live, 0 for none. One that is too far off becomes the latest.
-fn deadline(ttl: u64, is_absolute: bool, now_ms: u64) -> Deadline {
-    /// A thousand years, which leave room for the present.
-    const TTL_MS_MAX: u64 = 1_000 * 366 * 86_400_000;
+/// The deadline of a time to live of 0 or more, 0 for none. One that is too far off becomes the
+/// latest.
+fn deadline(ttl: i64, is_absolute: bool, now_ms: u64) -> Deadline {
     if ttl == 0 {
         return Deadline::None;
     }
     let unit = if is_absolute { Unit::UnixMilliseconds } else { Unit::Milliseconds };
-    let at_ms = expiry::deadline(ttl.min(TTL_MS_MAX) as i64, unit, now_ms);
+    let latest = || expiry::deadline(i64::MAX / 2, Unit::Milliseconds, now_ms);
+    let at_ms = expiry::deadline(ttl, unit, now_ms).or_else(latest);
     at_ms.map_or(Deadline::None, Deadline::At)
 }
 

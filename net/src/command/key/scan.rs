@@ -31,8 +31,10 @@ const BYTES_PER_UNIT: usize = 128;
 const MATCH_STEPS_MAX: usize = 256 * 1024;
 /// Buckets that SCAN passes at most for each key that it is to look at, as Redis does.
 const BUCKETS_PER_KEY: u64 = 10;
-/// Room before the keys for the header of their array: `*`, digits, line end.
+/// The header of an array: `*`, digits, line end.
 const HEADER_BYTES_MAX: usize = 24;
+/// Keys beyond which they are not copied to the connection's output, but become it.
+const OWN_REPLY_BYTES_MIN: usize = 64 * 1024;
 
 /// Which keys are wanted.
 #[derive(Debug, Default)]
@@ -133,8 +135,7 @@ impl Walk {
         match end {
             Slice::TooLarge => refuse_reply(context),
             Slice::Undecided => {
-                context
-                    .error("ERR the pattern takes too long to match against a key that is as long");
+                context.error("ERR the pattern takes too long to match against a long key");
             }
             Slice::More | Slice::Paused => answer(self, context),
         }
@@ -190,18 +191,24 @@ pub(super) fn keys(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
 }
 
 fn answer_keys(walk: &mut Walk, context: &mut Context<'_>) {
-    let (found, guessed_bytes) = (&mut walk.found, walk.header_bytes);
     let mut header = Vec::with_capacity(HEADER_BYTES_MAX);
     Writer::new(&mut header, Version::Resp2).array(walk.found_count);
-    if header.len() == guessed_bytes {
-        found[..guessed_bytes].copy_from_slice(&header);
-    } else {
-        found.splice(..guessed_bytes, header);
-    }
-    if context.out.is_empty() {
+    put_reply(walk, context, &header);
+}
+
+/// Writes the header of a reply and the keys found.
+fn put_reply(walk: &mut Walk, context: &mut Context<'_>, header: &[u8]) {
+    let (found, room) = (&mut walk.found, ..walk.header_bytes);
+    if found.len() > OWN_REPLY_BYTES_MIN && context.out.is_empty() {
+        if header.len() == room.end {
+            found[room].copy_from_slice(header);
+        } else {
+            drop(found.splice(room, header.iter().copied()));
+        }
         *context.out = std::mem::take(found);
     } else if found.len() <= context.room_bytes {
-        context.out.extend_from_slice(found);
+        context.out.extend_from_slice(header);
+        context.out.extend_from_slice(&found[room.end..]);
     } else {
         refuse_reply(context);
     }
@@ -235,15 +242,12 @@ pub(super) fn scan(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
 }
 
 fn answer_scan(walk: &mut Walk, context: &mut Context<'_>) {
-    if walk.found.len() > context.room_bytes {
-        refuse_reply(context);
-        return;
-    }
-    let mut reply = context.reply();
-    reply.array(2);
-    reply.bulk_integer(walk.position.map_or(0, i64::from));
-    reply.array(walk.found_count);
-    context.out.extend_from_slice(&walk.found);
+    let mut header = Vec::with_capacity(2 * HEADER_BYTES_MAX);
+    let mut writer = Writer::new(&mut header, Version::Resp2);
+    writer.array(2);
+    writer.bulk_integer(walk.position.map_or(0, i64::from));
+    writer.array(walk.found_count);
+    put_reply(walk, context, &header);
 }
 
 /// Reads a cursor as Redis does, by `strtoul`: digits after an optional sign, nothing at all for 0;
