@@ -3,7 +3,7 @@
 //! A long value is copied in slices. The task holds the value that it began with (a pin), so it
 //! copies one version; at its end that must still be the one that its key has, or it begins again,
 //! for COPY is one step to everybody else. A value that is rewritten faster than it can be copied
-//! is given up with an error after [`TRIES_MAX`] times.
+//! is given up with an error after [`COPY_TRIES_MAX`] times.
 
 use pinion_engine::{
     Condition, Deadline, LargeWrite, PinnedValue, SetError, SetOptions, Shard, Stored,
@@ -13,15 +13,9 @@ use super::super::context::{Arguments, Context, Flow};
 use super::super::task::{Step, Task};
 use super::rename::SAME_OBJECT;
 use super::{database, selected};
-
-/// Values up to this length are copied at once.
-const DIRECT_BYTES_MAX: usize = 256 * 1024;
-/// Bytes that a slice copies: some 50 us.
-const SLICE_BYTES: usize = 128 * 1024;
-/// Bytes that lie on the stack between reading and writing.
-const PIECE_BYTES: usize = 16 * 1024;
-/// How often a copy begins.
-const TRIES_MAX: u32 = 8;
+use crate::core::limits::{
+    COPY_DIRECT_BYTES_MAX, COPY_PIECE_BYTES, COPY_SLICE_BYTES, COPY_TRIES_MAX,
+};
 
 /// A key in a database, for use beyond the command's turn.
 #[derive(Debug)]
@@ -53,7 +47,7 @@ pub(super) fn copy(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
         context.reply().integer(0);
         return Flow::Continue;
     };
-    if entry.value.len() <= DIRECT_BYTES_MAX {
+    if entry.value.len() <= COPY_DIRECT_BYTES_MAX {
         let value = entry.value.to_vec();
         let options = options(replaces, entry.flags, entry.deadline_ms);
         let stored = context.shard.set(new_hash, new_key, &value, &options, context.now_ms);
@@ -137,7 +131,7 @@ impl Copying {
             return None;
         };
         self.tries += 1;
-        if self.tries > TRIES_MAX {
+        if self.tries > COPY_TRIES_MAX {
             context.error("ERR the value changes faster than it can be copied");
             return None;
         }
@@ -200,12 +194,12 @@ impl Copying {
 impl Running {
     /// Copies a slice. Whether that was all.
     fn go_on(&mut self, shard: &mut Shard, now_ms: u64) -> Result<bool, SetError> {
-        let mut piece = [0; PIECE_BYTES];
+        let mut piece = [0; COPY_PIECE_BYTES];
         let mut copied_bytes = 0;
-        while copied_bytes < SLICE_BYTES && self.write.missing_bytes() > 0 {
+        while copied_bytes < COPY_SLICE_BYTES && self.write.missing_bytes() > 0 {
             let offset = self.pinned.len() - self.write.missing_bytes();
             let chunk = shard.pinned_chunk(&self.pinned, offset);
-            let piece = &mut piece[..chunk.len().min(PIECE_BYTES)];
+            let piece = &mut piece[..chunk.len().min(COPY_PIECE_BYTES)];
             piece.copy_from_slice(&chunk[..piece.len()]);
             let taken_bytes = shard.append_large(&mut self.write, piece, now_ms)?;
             copied_bytes += taken_bytes;

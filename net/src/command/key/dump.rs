@@ -1,7 +1,7 @@
 //! DUMP: a value in Redis's serialization (`rdb`).
 //!
-//! Values up to [`DIRECT_BYTES_MAX`] that lie in one piece are packed, as Redis does by default.
-//! Longer ones are not: only their checksum is computed, in slices where they are long, and the
+//! Values that lie in one piece are packed, as Redis does by default. Longer ones are not: only
+//! their checksum is computed, and beyond [`DUMP_DIRECT_BYTES_MAX`] that is done in slices, and the
 //! reply refers to their pages as GET's does. Redis understands both.
 
 use pinion_engine::{PinnedValue, Shard, Value};
@@ -9,12 +9,8 @@ use pinion_engine::{PinnedValue, Shard, Value};
 use super::super::context::{Arguments, Context, Flow};
 use super::super::task::{Step, Task};
 use super::{crc64, rdb, refuse_reply};
+use crate::core::limits::{DUMP_DIRECT_BYTES_MAX, DUMP_SLICE_BYTES};
 use crate::protocol::resp::{Version, Writer};
-
-/// Values up to this length are dumped at once.
-const DIRECT_BYTES_MAX: usize = 64 * 1024;
-/// Bytes whose checksum a slice computes: some 60 us.
-const SLICE_BYTES: usize = 64 * 1024;
 
 pub(super) fn dump(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     let (key, hash, start) = (args.at(1), context.first_hash, context.out.len());
@@ -26,7 +22,7 @@ pub(super) fn dump(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
         context.reply().null();
         return Flow::Continue;
     };
-    if entry.value.len() <= DIRECT_BYTES_MAX {
+    if entry.value.len() <= DUMP_DIRECT_BYTES_MAX {
         let payload = payload_of(&entry.value);
         if payload.len() > context.room_bytes {
             return context.without_room(start, refuse_reply);
@@ -80,7 +76,7 @@ impl Dumping {
 impl Task for Dumping {
     fn step(&mut self, context: &mut Context<'_>) -> Step {
         let Some(pinned) = &self.pinned else { return Step::Done(Flow::Continue) };
-        let pause_at = self.summed_bytes + SLICE_BYTES;
+        let pause_at = self.summed_bytes + DUMP_SLICE_BYTES;
         while self.summed_bytes < pinned.len() {
             if self.summed_bytes >= pause_at {
                 return Step::More;

@@ -10,9 +10,8 @@ use pinion_engine::KeyHash;
 use super::super::context::{Arguments, Context, Flow};
 use super::super::task::{Step, Task};
 use super::{refuse_reply, selected};
-
-/// Buckets looked at by a slice: some 50 us.
-const BUCKETS_PER_SLICE: usize = 256;
+use crate::core::limits::RANDOM_BUCKETS_PER_SLICE;
+use crate::protocol::resp::Writer;
 
 /// A search that is under way.
 #[derive(Debug)]
@@ -63,7 +62,7 @@ impl Search {
 impl Task for Search {
     fn step(&mut self, context: &mut Context<'_>) -> Step {
         let (database, now_ms) = (self.database, context.now_ms);
-        for _ in 0..BUCKETS_PER_SLICE {
+        for _ in 0..RANDOM_BUCKETS_PER_SLICE {
             let mut count = 0;
             let next = context.shard.scan(database, self.position, now_ms, |_, _| count += 1);
             if count > 0 {
@@ -91,7 +90,7 @@ fn draw(context: &mut Context<'_>, database: u8, position: u32, number: u32) {
         if index == number {
             fits = key.len() <= context.room_bytes;
             if fits {
-                crate::protocol::resp::Writer::new(out, version).bulk(key);
+                Writer::new(out, version).bulk(key);
             }
         }
         index += 1;

@@ -1,7 +1,7 @@
 //! RESTORE: an item from what DUMP has returned, here or in Redis.
 //!
 //! The checksum is checked first, then the string is found in the payload (`rdb`), unpacked if it
-//! is packed, and stored. Where payload or value are longer than [`DIRECT_BYTES_MAX`], a task does
+//! is packed, and stored. Where payload or value are longer than [`DUMP_DIRECT_BYTES_MAX`], a task does
 //! that in slices, with a copy of the payload; a long value goes to the shard's pages bit by bit.
 //!
 //! IDLETIME and FREQ are checked and have no effect: an item's age here is that of its place in the
@@ -15,12 +15,8 @@ use super::super::task::{Step, Task};
 use super::lzf::Unpacker;
 use super::rdb::{self, Form, PayloadError};
 use super::{crc64, selected};
+use crate::core::limits::{DUMP_DIRECT_BYTES_MAX, DUMP_SLICE_BYTES};
 use crate::protocol::number::{self, Decimal};
-
-/// Payloads and values up to this length are taken at once.
-const DIRECT_BYTES_MAX: usize = 64 * 1024;
-/// Bytes that a slice checks, unpacks or stores: some 60 us.
-const SLICE_BYTES: usize = 64 * 1024;
 
 /// What RESTORE's options ask for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,7 +48,7 @@ pub(super) fn restore(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
         phase: Phase::Summing { bytes: 0, sum: 0 },
     };
     let payload = args.at(3);
-    if payload.len() <= DIRECT_BYTES_MAX {
+    if payload.len() <= DUMP_DIRECT_BYTES_MAX {
         match restoring.go_on(context, key, payload) {
             Step::Done(flow) => return flow,
             Step::More => {}
@@ -192,7 +188,7 @@ impl Task for Owned {
 impl Restoring {
     /// Does a slice: phases one after the other as long as they are short.
     fn go_on(&mut self, context: &mut Context<'_>, key: &[u8], payload: &[u8]) -> Step {
-        let mut left_bytes = SLICE_BYTES;
+        let mut left_bytes = DUMP_SLICE_BYTES;
         loop {
             let advanced = match &mut self.phase {
                 Phase::Summing { .. } => self.check(context, payload, &mut left_bytes),
@@ -282,7 +278,7 @@ impl Restoring {
         };
         if let Phase::Whole(source) = &mut self.phase {
             let value = source.bytes(payload);
-            if value.len() <= DIRECT_BYTES_MAX {
+            if value.len() <= DUMP_DIRECT_BYTES_MAX {
                 let stored = shard.set(hash, key, value, &options, now_ms);
                 answer(context, stored);
                 return Step::Done(Flow::Continue);

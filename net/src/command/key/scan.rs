@@ -7,8 +7,8 @@
 //! one beyond the last place ends the iteration.
 //!
 //! COUNT is the number of keys to look at, as in Redis. Both commands work in slices of
-//! [`SLICE_UNITS`]; what does not fit the first becomes a task. FLUSHDB and SWAPDB between two
-//! slices are seen as between two calls of SCAN: what was passed counts, what comes is the new.
+//! [`WALK_UNITS_PER_SLICE`]; what does not fit the first becomes a task. FLUSHDB and SWAPDB between
+//! two slices are seen as between two calls of SCAN: what was passed counts, what comes is the new.
 //!
 //! Memory: the reply, which is refused beyond what the replies' memory allows.
 
@@ -18,23 +18,15 @@ use super::super::context::{Arguments, Context, Flow};
 use super::super::glob::{self, Undecided};
 use super::super::task::{Step, Task};
 use super::{refuse_reply, selected};
+use crate::core::limits::{
+    MATCH_STEPS_MAX, OWN_REPLY_BYTES_MIN, SCAN_BUCKETS_PER_KEY, WALK_BYTES_PER_UNIT,
+    WALK_UNITS_PER_BUCKET, WALK_UNITS_PER_SLICE,
+};
 use crate::protocol::number;
 use crate::protocol::resp::{Version, Writer};
 
-/// What a slice may come to: an item met is a unit, a bucket passed a few, and so are
-/// [`BYTES_PER_UNIT`] bytes taken into the reply, or as many steps of matching. Some 50 us.
-const SLICE_UNITS: usize = 1_024;
-const UNITS_PER_BUCKET: usize = 2;
-const BYTES_PER_UNIT: usize = 128;
-/// Steps that matching one key may take: a pattern and a key that are both long may take as many
-/// as the product of their lengths.
-const MATCH_STEPS_MAX: usize = 256 * 1024;
-/// Buckets that SCAN passes at most for each key that it is to look at, as Redis does.
-const BUCKETS_PER_KEY: u64 = 10;
 /// The header of an array: `*`, digits, line end.
 const HEADER_BYTES_MAX: usize = 24;
-/// Keys beyond which they are not copied to the connection's output, but become it.
-const OWN_REPLY_BYTES_MIN: usize = 64 * 1024;
 
 /// Which keys are wanted.
 #[derive(Debug, Default)]
@@ -80,10 +72,10 @@ impl Walk {
             && self.keys_left > 0
             && self.buckets_left > 0
         {
-            if units >= SLICE_UNITS {
+            if units >= WALK_UNITS_PER_SLICE {
                 return Slice::More;
             }
-            units += UNITS_PER_BUCKET;
+            units += WALK_UNITS_PER_BUCKET;
             let (database, now_ms) = (self.database, context.now_ms);
             let next = context.shard.scan(database, position, now_ms, |key, _| {
                 units += self.meet(key);
@@ -117,7 +109,7 @@ impl Walk {
             Ok(false) => {}
             Err(Undecided) => self.is_undecided = true,
         }
-        1 + (MATCH_STEPS_MAX - steps + key.len()) / BYTES_PER_UNIT
+        1 + (MATCH_STEPS_MAX - steps + key.len()) / WALK_BYTES_PER_UNIT
     }
 
     /// Executes the first slice at once, and leaves the rest to a task.
@@ -231,7 +223,7 @@ pub(super) fn scan(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
         database: selected(context),
         position: u32::try_from(cursor).ok(),
         keys_left: count,
-        buckets_left: count.saturating_mul(BUCKETS_PER_KEY),
+        buckets_left: count.saturating_mul(SCAN_BUCKETS_PER_KEY),
         filter,
         found: Vec::new(),
         found_count: 0,
