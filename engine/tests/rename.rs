@@ -30,10 +30,10 @@ fn look(shard: &mut Shard, (database, key): Place, now_ms: u64) -> Option<(Item,
     shard.peek(hash, &key, now_ms).map(|entry| {
         let item = Item {
             value: entry.value.to_vec(),
-            flags: entry.flags,
-            deadline_ms: entry.deadline_ms,
+            flags: entry.flags(),
+            deadline_ms: entry.deadline_ms(),
         };
-        (item, entry.version)
+        (item, entry.version())
     })
 }
 

@@ -49,7 +49,7 @@ pub(super) fn copy(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     };
     if entry.value.len() <= COPY_DIRECT_BYTES_MAX {
         let value = entry.value.to_vec();
-        let options = options(replaces, entry.flags, entry.deadline_ms);
+        let options = options(replaces, entry.flags(), entry.deadline_ms());
         let stored = context.shard.set(new_hash, new_key, &value, &options, context.now_ms);
         answer(context, stored);
         return Flow::Continue;
@@ -126,7 +126,7 @@ impl Copying {
         let (shard, now_ms) = (&mut *context.shard, context.now_ms);
         let hash = shard.hash_in(self.source.database, &self.source.key);
         let entry = shard.peek(hash, &self.source.key, now_ms);
-        let Some((version, bytes)) = entry.map(|entry| (entry.version, entry.value.len())) else {
+        let Some((version, bytes)) = entry.map(|entry| (entry.version(), entry.value.len())) else {
             context.reply().integer(0);
             return None;
         };
@@ -165,7 +165,7 @@ impl Copying {
             return;
         };
         let value = entry.value.to_vec();
-        let options = options(self.replaces, entry.flags, entry.deadline_ms);
+        let options = options(self.replaces, entry.flags(), entry.deadline_ms());
         let hash = shard.hash_in(self.target.database, &self.target.key);
         let stored = shard.set(hash, &self.target.key, &value, &options, now_ms);
         answer(context, stored);
@@ -179,11 +179,11 @@ impl Copying {
         shard.unpin(pinned);
         let hash = shard.hash_in(self.source.database, &self.source.key);
         let entry = shard.peek(hash, &self.source.key, now_ms);
-        let Some(entry) = entry.filter(|entry| entry.version == version) else {
+        let Some(entry) = entry.filter(|entry| entry.version() == version) else {
             shard.abort_large(write);
             return false;
         };
-        let options = options(self.replaces, entry.flags, entry.deadline_ms);
+        let options = options(self.replaces, entry.flags(), entry.deadline_ms());
         let hash = shard.hash_in(self.target.database, &self.target.key);
         let stored = shard.finish_large(write, hash, &options, now_ms);
         answer(context, stored);

@@ -16,7 +16,7 @@ fn time_left(context: &mut Context<'_>, args: &Arguments<'_>, unit: fn(u64) -> i
     let now_ms = context.now_ms;
     let left = match context.shard.peek(context.first_hash, args.at(1), now_ms) {
         None => -2,
-        Some(entry) => entry.deadline_ms.map_or(-1, |at_ms| unit(at_ms.saturating_sub(now_ms))),
+        Some(entry) => entry.deadline_ms().map_or(-1, |at_ms| unit(at_ms.saturating_sub(now_ms))),
     };
     context.count_read(left != -2);
     context.reply().integer(left);
@@ -36,7 +36,7 @@ fn deadline(context: &mut Context<'_>, args: &Arguments<'_>, unit: fn(u64) -> i6
     let now_ms = context.now_ms;
     let time = match context.shard.peek(context.first_hash, args.at(1), now_ms) {
         None => -2,
-        Some(entry) => entry.deadline_ms.map_or(-1, |at_ms| unit(expiry::unix_ms(at_ms, now_ms))),
+        Some(entry) => entry.deadline_ms().map_or(-1, |at_ms| unit(expiry::unix_ms(at_ms, now_ms))),
     };
     context.count_read(time != -2);
     context.reply().integer(time);
@@ -46,7 +46,7 @@ fn deadline(context: &mut Context<'_>, args: &Arguments<'_>, unit: fn(u64) -> i6
 pub(super) fn persist(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     let (key, hash, now_ms) = (args.at(1), context.first_hash, context.now_ms);
     let volatile =
-        context.shard.peek(hash, key, now_ms).is_some_and(|entry| entry.deadline_ms.is_some());
+        context.shard.peek(hash, key, now_ms).is_some_and(|entry| entry.deadline_ms().is_some());
     match volatile.then(|| context.shard.set_deadline(hash, key, None, now_ms)) {
         Some(Err(error)) => context.set_error(&error),
         done => context.reply().integer(i64::from(done.is_some())),
@@ -140,7 +140,7 @@ fn set_expiry(
     };
     let done = match context.shard.peek(hash, key, now_ms) {
         None => false,
-        Some(entry) => options.allow(entry.deadline_ms, deadline_ms),
+        Some(entry) => options.allow(entry.deadline_ms(), deadline_ms),
     };
     if done && deadline_ms <= now_ms {
         context.shard.delete(hash, key, None, now_ms);
