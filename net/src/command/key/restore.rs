@@ -1,8 +1,9 @@
 //! RESTORE: an item from what DUMP has returned, here or in Redis.
 //!
 //! The checksum is checked first, then the string is found in the payload (`rdb`), unpacked if it
-//! is packed, and stored. Where payload or value are longer than [`DUMP_DIRECT_BYTES_MAX`], a task does
-//! that in slices, with a copy of the payload; a long value goes to the shard's pages bit by bit.
+//! is packed, and stored. Where payload or value are longer than [`DUMP_DIRECT_BYTES_MAX`], a task
+//! does that in slices, with a copy of the payload; a long value goes to the shard's pages bit by
+//! bit.
 //!
 //! IDLETIME and FREQ are checked and have no effect: an item's age here is that of its place in the
 //! log, and its uses are counted from its first one on.
