@@ -47,9 +47,12 @@ fn unix_now_ms(now_ms: u64) -> u64 {
 
 /// The distance to go by, when this one was just read, and the other one is kept.
 fn distance(read_ms: u64, kept_ms: u64) -> u64 {
-    /// Beyond this the wall clock was stepped, and is not just read a little later.
-    const STEP_MS_MIN: u64 = 10;
-    if read_ms.abs_diff(kept_ms) < STEP_MS_MIN { kept_ms } else { read_ms }
+    /// Beyond this the wall clock was stepped back.
+    const STEP_BACK_MS_MIN: u64 = 10;
+    /// Beyond this it was stepped forward, and is not just read late in a long turn.
+    const STEP_FORWARD_MS_MIN: u64 = 1_000;
+    let same = kept_ms.saturating_sub(STEP_BACK_MS_MIN)..kept_ms + STEP_FORWARD_MS_MIN;
+    if same.contains(&read_ms) { kept_ms } else { read_ms }
 }
 
 /// `deadline`, when the wall clock shows `unix_now_ms`.
@@ -128,7 +131,9 @@ mod tests {
             assert_eq!(distance(DISTANCE_MS + jitter_ms, DISTANCE_MS), DISTANCE_MS);
             assert_eq!(distance(DISTANCE_MS - jitter_ms, DISTANCE_MS), DISTANCE_MS);
         }
-        assert_eq!(distance(DISTANCE_MS + 10, DISTANCE_MS), DISTANCE_MS + 10, "a step");
+        assert_eq!(distance(DISTANCE_MS + 999, DISTANCE_MS), DISTANCE_MS, "a long turn");
+        assert_eq!(distance(DISTANCE_MS + 1_000, DISTANCE_MS), DISTANCE_MS + 1_000, "a step");
+        assert_eq!(distance(DISTANCE_MS - 11, DISTANCE_MS), DISTANCE_MS - 11, "a step back");
         let at_ms = deadline(clock::unix_ms() as i64 + 60_000, Unit::UnixMilliseconds, 5_000);
         let told_ms = unix_ms(at_ms.expect("it fits"), 5_000);
         assert!(told_ms.abs_diff(clock::unix_ms() + 60_000) < 30_000);
