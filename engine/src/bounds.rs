@@ -249,6 +249,10 @@ pub(crate) const EXPIRY_SWEEP_PER_WRITE_BEHIND: usize = 64;
 pub(crate) const EXPIRY_GROUPS_PER_STEP: usize = 64;
 /// Places of groups that one step of a sweep passes at most: 64 cache lines.
 pub(crate) const EXPIRY_PLACES_PER_STEP: usize = 1 << 10;
+/// Points in time that a shard remembers its counter of versions at,
+pub(crate) const AGE_MARKS_MAX: usize = 128;
+/// and the time between two of them at first.
+pub(crate) const AGE_MARK_INTERVAL_MS: u64 = 1_000;
 /// Due entries that a write handles before it takes room from others.
 pub(crate) const EXPIRY_PER_ALLOCATION: usize = 16;
 
@@ -281,6 +285,7 @@ const _: () = assert!(OVERDUE_MS_MAX + 2 * CLOCK_CHECK_MS <= 1 << 31, "a deadlin
 const _: () = assert!(EXPIRY_GROUPS <= 1 << 13 && DEADLINE_BITS + 1 + 13 <= 64, "a heap node");
 const _: () = assert!(EXPIRY_BUCKET_BITS + 8 <= 32, "an entry is 32 bits");
 const _: () = assert!((EXPIRY_CHUNK_ENTRIES + 2) * 4 == 4 * LINE_BYTES);
+const _: () = assert!(AGE_MARKS_MAX.is_multiple_of(2), "every other one goes");
 const _: () = assert!(PINNED_SHARE <= ITEM_SHARE, "the largest item can be read");
 const _: () = assert!(ARRIVING_SHARE <= ITEM_SHARE, "the largest item can arrive");
 const _: () = assert!(APPEND_BYTES_MAX >= PAGE_BYTES_MAX);

@@ -320,6 +320,15 @@ impl Log {
         self.bytes.copy_within(start..end, target as usize + new.header_bytes());
     }
 
+    /// Copies the value (or page numbers) of the item at `source` behind the key of the new one at
+    /// `target`, whose value is as long.
+    pub(crate) fn copy_value(&mut self, source: u64, old: &Header, target: u64, new: &Header) {
+        let start = source as usize + old.header_bytes() + old.key_bytes;
+        let end = source as usize + self.item_bytes(old);
+        let target = target as usize + new.header_bytes() + new.key_bytes;
+        self.bytes.copy_within(start..end, target);
+    }
+
     /// Declares every item flushed: O(1). Versions of the counter up to `version_floor` are dead
     /// from now on, and so is everything in the segments written so far (G3).
     pub(crate) fn flush(&mut self, version_floor: u64) {

@@ -20,6 +20,7 @@
 //! Cost: a lookup reads about 1.1 table lines and the item. A write does besides a bounded number
 //! of tail steps and at most one split or merge. Nothing here asks the allocator for memory.
 
+mod age;
 mod ahead;
 mod databases;
 mod edit;
@@ -27,6 +28,7 @@ mod errands;
 mod expire;
 mod large;
 mod read;
+mod rename;
 mod residents;
 mod room;
 mod upkeep;
@@ -35,6 +37,7 @@ mod write;
 
 use std::io;
 
+use age::Ages;
 use ahead::Ahead;
 pub use databases::DATABASES;
 use databases::Databases;
@@ -79,6 +82,7 @@ pub struct Shard {
     clock_check_ms: u64,
     /// The counter that versions come from: the number of mutations so far.
     version: u64,
+    ages: Ages,
     /// What the shard may hold while it is above a lowered limit.
     ceiling: Option<Ceiling>,
     /// The next items at the tail of each queue, whose table lines were asked for.
@@ -161,6 +165,7 @@ impl Shard {
             now_ms: 0,
             clock_check_ms: 0,
             version: 0,
+            ages: Ages::new(),
             ceiling: None,
             ahead: [Ahead::default(); QUEUES],
             seen: [None; QUEUES],

@@ -35,6 +35,7 @@ impl Shard {
     /// for expiry), and returns how many it did; 0 when nothing is left to do.
     pub fn maintain(&mut self, now_ms: u64, budget_items: usize) -> usize {
         self.begin(now_ms);
+        self.ages.note(self.version, self.now_ms);
         let expired = self.maintain_expiry(budget_items.div_ceil(2));
         let need = Need::default();
         self.seen = [None; QUEUES];

@@ -207,7 +207,7 @@ impl Shard {
         INLINE_VALUE_BYTES_MAX.min(self.log.segment_bytes() / 4)
     }
 
-    fn check_lengths(&self, key: &[u8], value_bytes: usize) -> Result<(), SetError> {
+    pub(super) fn check_lengths(&self, key: &[u8], value_bytes: usize) -> Result<(), SetError> {
         if key.len() > self.key_bytes_max {
             return Err(SetError::KeyTooLong { bytes_max: self.key_bytes_max });
         }
@@ -308,7 +308,7 @@ impl Shard {
 
     /// What a new item takes at most in `queue`, or that it is too large for this shard. The pages
     /// of a value that has arrived are there already.
-    fn need_of(
+    pub(super) fn need_of(
         &self,
         header: &Header,
         has_deadline: bool,
@@ -361,15 +361,21 @@ impl Shard {
         header: &Header,
         frequency: u8,
     ) -> Result<(), SetError> {
-        if self.table.insert(hash, offset, frequency).is_ok() {
+        if self.insert_slot(hash, offset, frequency) {
             return Ok(());
         }
+        self.log.bury(offset, header, State::Live);
+        self.counters.no_space += 1;
+        Err(SetError::NoSpace)
+    }
+
+    /// Inserts a slot for the item at `offset`, as `add_slot` says. Whether it did.
+    pub(super) fn insert_slot(&mut self, hash: KeyHash, offset: u64, frequency: u8) -> bool {
+        if self.table.insert(hash, offset, frequency).is_ok() {
+            return true;
+        }
         let victim = self.table.any_of(hash).filter(|_| self.policy.is_some());
-        let Some(slot) = victim else {
-            self.log.bury(offset, header, State::Live);
-            self.counters.no_space += 1;
-            return Err(SetError::NoSpace);
-        };
+        let Some(slot) = victim else { return false };
         let victim_offset = self.table.offset(slot);
         let victim_header = self.log.header(victim_offset);
         let state = self.log.state(victim_offset, &victim_header, self.now_ms);
@@ -378,6 +384,6 @@ impl Shard {
         self.counters.evictions += 1;
         let inserted = self.table.insert(hash, offset, frequency);
         debug_assert!(inserted.is_ok(), "the removal left a free slot in the chain");
-        Ok(())
+        inserted.is_ok()
     }
 }

@@ -1,6 +1,8 @@
 //! Times of clients to deadlines and back. Deadlines are server milliseconds (see `clock`);
 //! relative times need no wall clock, absolute ones are converted when they arrive.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::clock;
 
 /// The latest deadline that an item can have: 47 bits of milliseconds, about 4,400 years.
@@ -42,7 +44,35 @@ impl Unit {
 /// The deadline of a time, or `None` if it cannot be expressed in 64 bits of milliseconds of Unix
 /// time, which is where Redis refuses it. Times in the past become a past deadline.
 pub(super) fn deadline(time: i64, unit: Unit, now_ms: u64) -> Option<u64> {
-    deadline_at(time, unit, now_ms, clock::unix_ms())
+    deadline_at(time, unit, now_ms, unix_now_ms(now_ms))
+}
+
+/// The Unix time of a deadline, as the wall clock is now.
+pub(super) fn unix_ms(deadline_ms: u64, now_ms: u64) -> u64 {
+    (unix_now_ms(now_ms) + deadline_ms).saturating_sub(now_ms)
+}
+
+/// Unix time at a server time that was read a moment ago. The distance between the two clocks is
+/// kept until they have moved against each other, so that a Unix time that was set is told again to
+/// the millisecond.
+fn unix_now_ms(now_ms: u64) -> u64 {
+    static DISTANCE_MS: AtomicU64 = AtomicU64::new(0);
+    let kept_ms = DISTANCE_MS.load(Ordering::Relaxed);
+    let distance_ms = distance(clock::unix_ms().saturating_sub(now_ms), kept_ms);
+    if distance_ms != kept_ms {
+        DISTANCE_MS.store(distance_ms, Ordering::Relaxed);
+    }
+    now_ms + distance_ms
+}
+
+/// The distance to go by, when this one was just read, and the other one is kept.
+fn distance(read_ms: u64, kept_ms: u64) -> u64 {
+    /// Beyond this the wall clock was stepped back.
+    const STEP_BACK_MS_MIN: u64 = 10;
+    /// Beyond this it was stepped forward, and is not just read late in a long turn.
+    const STEP_FORWARD_MS_MIN: u64 = 1_000;
+    let same = kept_ms.saturating_sub(STEP_BACK_MS_MIN)..kept_ms + STEP_FORWARD_MS_MIN;
+    if same.contains(&read_ms) { kept_ms } else { read_ms }
 }
 
 /// `deadline`, when the wall clock shows `unix_now_ms`.
@@ -123,6 +153,21 @@ mod tests {
         assert!((104_000..=105_001).contains(&at), "{at}");
         assert_eq!(deadline(-5, Unit::UnixMilliseconds, 5_000), Some(0));
         assert_eq!(deadline(1, Unit::UnixSeconds, 5_000), Some(0));
+    }
+
+    #[test]
+    fn a_unix_time_is_told_again_to_the_millisecond() {
+        const DISTANCE_MS: u64 = 1_700_000_000_000;
+        for jitter_ms in 0..10 {
+            assert_eq!(distance(DISTANCE_MS + jitter_ms, DISTANCE_MS), DISTANCE_MS);
+            assert_eq!(distance(DISTANCE_MS - jitter_ms, DISTANCE_MS), DISTANCE_MS);
+        }
+        assert_eq!(distance(DISTANCE_MS + 999, DISTANCE_MS), DISTANCE_MS, "a long turn");
+        assert_eq!(distance(DISTANCE_MS + 1_000, DISTANCE_MS), DISTANCE_MS + 1_000, "a step");
+        assert_eq!(distance(DISTANCE_MS - 11, DISTANCE_MS), DISTANCE_MS - 11, "a step back");
+        let at_ms = deadline(clock::unix_ms() as i64 + 60_000, Unit::UnixMilliseconds, 5_000);
+        let told_ms = unix_ms(at_ms.expect("it fits"), 5_000);
+        assert!(told_ms.abs_diff(clock::unix_ms() + 60_000) < 30_000);
     }
 
     #[test]

@@ -3,18 +3,40 @@
 //! Linear in the text for each star; a pattern with several stars backtracks to the last one only,
 //! so the cost is at most the product of the two lengths.
 
+/// Matching took more steps than it was allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Undecided;
+
 /// Whether the text matches the pattern, ASCII letters compared without case if `fold`.
 pub(super) fn matches(pattern: &[u8], text: &[u8], fold: bool) -> bool {
+    let mut steps_left = usize::MAX;
+    run(pattern, text, fold, &mut steps_left) == Ok(true)
+}
+
+/// Whether the text matches the pattern, with regard to case, in at most `steps_left` steps: about
+/// a character of pattern or text each. Takes from them what it has needed.
+pub(super) fn matches_within(
+    pattern: &[u8],
+    text: &[u8],
+    steps_left: &mut usize,
+) -> Result<bool, Undecided> {
+    run(pattern, text, false, steps_left)
+}
+
+#[inline]
+fn run(pattern: &[u8], text: &[u8], fold: bool, steps_left: &mut usize) -> Result<bool, Undecided> {
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     loop {
+        let cost = if pattern.get(p) == Some(&b'[') { class_bytes(&pattern[p..]) } else { 1 };
+        *steps_left = steps_left.checked_sub(cost).ok_or(Undecided)?;
         if p < pattern.len() && pattern[p] == b'*' {
             p += 1;
             star = Some((p, t));
             continue;
         }
         if t == text.len() {
-            return p == pattern.len();
+            return Ok(p == pattern.len());
         }
         match match_one(&pattern[p..], text[t], fold) {
             Some(used) => {
@@ -27,10 +49,15 @@ pub(super) fn matches(pattern: &[u8], text: &[u8], fold: bool) -> bool {
                     *taken += 1;
                     (p, t) = (*after, *taken);
                 }
-                None => return false,
+                None => return Ok(false),
             },
         }
     }
+}
+
+/// The length of the class at the front, which is what looking at it takes, or a little less.
+fn class_bytes(pattern: &[u8]) -> usize {
+    pattern.iter().position(|&byte| byte == b']').map_or(pattern.len(), |end| end + 1)
 }
 
 /// Matches one character; returns how much of the pattern it used.
@@ -76,7 +103,7 @@ fn match_class(pattern: &[u8], c: u8, fold: bool) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use super::{Undecided, matches, matches_within};
 
     #[test]
     fn patterns_match_as_in_redis() {
@@ -118,5 +145,11 @@ mod tests {
         let pattern = b"*a".repeat(200);
         let text = vec![b'a'; 199];
         assert!(!matches(&pattern, &text, false));
+        assert_eq!(matches_within(&pattern, &text, &mut 100), Err(Undecided));
+        let mut steps_left = 1_000_000;
+        assert_eq!(matches_within(&pattern, &text, &mut steps_left), Ok(false));
+        assert!(steps_left < 1_000_000);
+        let class = [&b"*["[..], &[b'b'; 50_000], b"]"].concat();
+        assert_eq!(matches_within(&class, &text, &mut 100_000), Err(Undecided));
     }
 }

@@ -122,6 +122,37 @@ pub const EXPIRY_ENTRIES: usize = 64;
 /// a quarter of the time.
 pub const EXPIRY_SHARE: u64 = 3;
 
+/// What a slice of a walk over keys may come to: an item met is a unit, a bucket passed a few, and
+/// so are [`WALK_BYTES_PER_UNIT`] bytes of keys, or as many steps of matching. Some 50 us.
+pub const WALK_UNITS_PER_SLICE: usize = 1024;
+/// See [`WALK_UNITS_PER_SLICE`].
+pub const WALK_UNITS_PER_BUCKET: usize = 2;
+/// See [`WALK_UNITS_PER_SLICE`].
+pub const WALK_BYTES_PER_UNIT: usize = 128;
+/// Steps that matching one key may take: a pattern and a key that are both long may take as many
+/// as the product of their lengths.
+pub const MATCH_STEPS_MAX: usize = 256 * 1024;
+/// Buckets that SCAN passes at most for each key that it is to look at, as Redis does.
+pub const SCAN_BUCKETS_PER_KEY: u64 = 10;
+/// Keys found beyond which they are not copied to the connection's output, but become it.
+pub const OWN_REPLY_BYTES_MIN: usize = 64 * 1024;
+/// Buckets that a slice of RANDOMKEY looks at: some 50 us.
+pub const RANDOM_BUCKETS_PER_SLICE: usize = 256;
+
+/// Values up to this length are copied to another key at once.
+pub const COPY_DIRECT_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of a longer one that a slice copies: some 50 us.
+pub const COPY_SLICE_BYTES: usize = 128 * 1024;
+/// Bytes of it that lie on the stack between reading and writing.
+pub const COPY_PIECE_BYTES: usize = 16 * 1024;
+/// How often a copy begins again because its source was changed.
+pub const COPY_TRIES_MAX: u32 = 8;
+
+/// Values and payloads up to this length are dumped and restored at once.
+pub const DUMP_DIRECT_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a longer one that a slice sums up, unpacks or stores: some 60 us.
+pub const DUMP_SLICE_BYTES: usize = 64 * 1024;
+
 /// How long accepting rests after it failed for want of descriptors or memory.
 pub const ACCEPT_REST_MS: u64 = 10;
 
@@ -139,3 +170,5 @@ const _: () =
     assert!(2 * OUTPUT_BYTES_HIGH <= SPARE_BYTES_MAX && SPARE_BYTES_MAX <= SPARES_BYTES_MAX);
 const _: () = assert!(SMALL_BYTES >= 2 * SPARE_BYTES_MIN, "a fresh buffer and one in flight");
 const _: () = assert!(BATCH_COMMANDS_MAX <= RUN_COMMANDS_MAX);
+const _: () = assert!(COPY_PIECE_BYTES <= COPY_SLICE_BYTES);
+const _: () = assert!(DUMP_DIRECT_BYTES_MAX <= DUMP_SLICE_BYTES, "what is short takes one slice");

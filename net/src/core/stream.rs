@@ -135,6 +135,9 @@ impl<T: Transport> Core<T> {
             inbound.into_value().abort(&mut self.shard);
         }
         connection.session.discard(&mut self.shard);
+        if let Some(mut task) = connection.task.take() {
+            task.abandon(&mut self.shard);
+        }
         connection.replies.release(&mut self.shard);
         self.budget.forget(&connection);
         self.spares.keep(connection.input);

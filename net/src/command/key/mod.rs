@@ -1,70 +1,212 @@
-//! Commands on keys whatever their values: DEL, EXISTS, TTL, EXPIRE and their relatives.
+//! Commands on keys whatever their values.
+//!
+//! - here: the list of the family, and commands on several keys at once
+//! - `expiry`: EXPIRE, TTL and their relatives
+//! - `scan`, `random`: walks over the keys of a database
+//! - `rename`, `copy`: another name, or another database
+//! - `dump`, `restore`: values in Redis's own serialization, with `rdb`, `lzf` and `crc64`
+//! - `object`: what Redis would tell of how it keeps a value
 
-use pinion_engine::Deleted;
+mod copy;
+mod crc64;
+mod dump;
+mod expiry;
+mod lzf;
+mod object;
+mod random;
+mod rdb;
+mod rename;
+mod restore;
+mod scan;
 
-use super::context::{Arguments, Context, Flow, printable};
-use super::expiry::{self, Unit};
+use pinion_engine::{DATABASES, Deleted};
+
+use super::container;
+use super::context::{Arguments, Context, Flow};
 use super::spec::{KeySpec, Spec};
 use crate::protocol::number;
 
 /// The family.
 pub(super) const COMMANDS: &[Spec] = &[
+    Spec::new("copy", -3, copy::copy)
+        .flags("write denyoom")
+        .categories("@keyspace @write @slow")
+        .keys(&[KeySpec::new("RO access", 1, 0, 1), KeySpec::new("OW update", 2, 0, 1)])
+        .since("6.2.0")
+        .cost("O(N) in the bytes of the value; in slices from 32 KiB on")
+        .summary("Copies the value of a key to another key, in this database or another."),
     Spec::new("del", -2, del)
         .flags("write")
         .categories("@keyspace @write @slow")
         .tips("request_policy:multi_shard response_policy:agg_sum")
         .keys(&[KeySpec::new("RM delete", 1, -1, 1)])
         .cost("O(N) in the number of keys")
-        .summary("Deletes one or more keys."),
+        .summary("Deletes keys."),
+    Spec::new("dump", 2, dump::dump)
+        .flags("readonly")
+        .categories("@keyspace @read @slow")
+        .tips("nondeterministic_output")
+        .keys(&[KeySpec::new("RO access", 1, 0, 1)])
+        .since("2.6.0")
+        .cost("O(N) in the bytes of the value; in slices from 32 KiB on")
+        .summary("Returns the value of a key in a form that RESTORE takes."),
     Spec::new("exists", -2, exists)
         .flags("readonly fast")
         .categories("@keyspace @read @fast")
         .tips("request_policy:multi_shard response_policy:agg_sum")
         .keys(&[KeySpec::new("RO", 1, -1, 1)])
         .cost("O(N) in the number of keys")
-        .summary("Determines whether one or more keys exist."),
-    Spec::new("expire", -3, expire)
+        .summary("Counts those of the given keys that exist."),
+    Spec::new("expire", -3, expiry::expire)
         .flags("write fast")
         .categories("@keyspace @write @fast")
         .keys(&[KeySpec::new("RW update", 1, 0, 1)])
-        .summary("Sets the expiration time of a key in seconds."),
-    Spec::new("expireat", -3, expireat)
+        .summary("Sets in how many seconds a key expires."),
+    Spec::new("expireat", -3, expiry::expireat)
         .flags("write fast")
         .categories("@keyspace @write @fast")
         .keys(&[KeySpec::new("RW update", 1, 0, 1)])
         .since("1.2.0")
-        .summary("Sets the expiration time of a key to a Unix timestamp."),
-    Spec::new("persist", 2, persist)
+        .summary("Sets at which Unix time in seconds a key expires."),
+    Spec::new("expiretime", 2, expiry::expiretime)
+        .flags("readonly fast")
+        .categories("@keyspace @read @fast")
+        .keys(&[KeySpec::new("RO access", 1, 0, 1)])
+        .since("7.0.0")
+        .summary("Returns the Unix time in seconds at which a key expires."),
+    Spec::new("keys", 2, scan::keys)
+        .flags("readonly")
+        .categories("@keyspace @read @slow @dangerous")
+        .tips("request_policy:all_shards nondeterministic_output_order")
+        .cost("O(N) in the number of keys of all databases; in slices")
+        .summary("Lists the keys that match a pattern."),
+    Spec::new("move", 3, rename::move_to)
+        .flags("write fast")
+        .categories("@keyspace @write @fast")
+        .keys(&[KeySpec::new("RW access update", 1, 0, 1)])
+        .cost("O(N) in the bytes of the value up to 32 KiB; beyond, in the number of its pages")
+        .summary("Moves a key to another database."),
+    Spec::new("object", -2, container)
+        .categories("@slow")
+        .since("2.2.3")
+        .summary("A container for commands that look into how a value is kept.")
+        .subcommands(&[
+            Spec::new("idletime", 3, object::idletime)
+                .flags("readonly")
+                .categories("@keyspace @read @slow")
+                .tips("nondeterministic_output")
+                .keys(&[KeySpec::new("RO", 2, 0, 1)])
+                .since("2.2.3")
+                .summary("Returns for about how many seconds a key has not been used."),
+            Spec::new("freq", 3, object::freq)
+                .flags("readonly")
+                .categories("@keyspace @read @slow")
+                .tips("nondeterministic_output")
+                .keys(&[KeySpec::new("RO", 2, 0, 1)])
+                .since("4.0.0")
+                .summary("Returns how often a key was used of late, counted up to 15."),
+            Spec::new("help", 2, object::help)
+                .flags("loading stale")
+                .categories("@keyspace @slow")
+                .since("6.2.0")
+                .summary("Tells what the subcommands do."),
+            Spec::new("refcount", 3, object::refcount)
+                .flags("readonly")
+                .categories("@keyspace @read @slow")
+                .tips("nondeterministic_output")
+                .keys(&[KeySpec::new("RO", 2, 0, 1)])
+                .since("2.2.3")
+                .summary("Returns the number of references to the value of a key: always 1."),
+            Spec::new("encoding", 3, object::encoding)
+                .flags("readonly")
+                .categories("@keyspace @read @slow")
+                .tips("nondeterministic_output")
+                .keys(&[KeySpec::new("RO", 2, 0, 1)])
+                .since("2.2.3")
+                .summary("Returns the name of the form in which Redis would keep a key's value."),
+        ]),
+    Spec::new("persist", 2, expiry::persist)
         .flags("write fast")
         .categories("@keyspace @write @fast")
         .keys(&[KeySpec::new("RW update", 1, 0, 1)])
         .since("2.2.0")
-        .summary("Removes the expiration time of a key."),
-    Spec::new("pexpire", -3, pexpire)
+        .summary("Lets a key live until it is deleted or evicted."),
+    Spec::new("pexpire", -3, expiry::pexpire)
         .flags("write fast")
         .categories("@keyspace @write @fast")
         .keys(&[KeySpec::new("RW update", 1, 0, 1)])
         .since("2.6.0")
-        .summary("Sets the expiration time of a key in milliseconds."),
-    Spec::new("pexpireat", -3, pexpireat)
+        .summary("Sets in how many milliseconds a key expires."),
+    Spec::new("pexpireat", -3, expiry::pexpireat)
         .flags("write fast")
         .categories("@keyspace @write @fast")
         .keys(&[KeySpec::new("RW update", 1, 0, 1)])
         .since("2.6.0")
-        .summary("Sets the expiration time of a key to a Unix milliseconds timestamp."),
-    Spec::new("pttl", 2, pttl)
+        .summary("Sets at which Unix time in milliseconds a key expires."),
+    Spec::new("pexpiretime", 2, expiry::pexpiretime)
+        .flags("readonly fast")
+        .categories("@keyspace @read @fast")
+        .keys(&[KeySpec::new("RO access", 1, 0, 1)])
+        .since("7.0.0")
+        .summary("Returns the Unix time in milliseconds at which a key expires."),
+    Spec::new("pttl", 2, expiry::pttl)
         .flags("readonly fast")
         .categories("@keyspace @read @fast")
         .tips("nondeterministic_output")
         .keys(&[KeySpec::new("RO access", 1, 0, 1)])
         .since("2.6.0")
-        .summary("Returns the expiration time in milliseconds of a key."),
-    Spec::new("ttl", 2, ttl)
+        .summary("Returns for how many milliseconds a key still lives."),
+    Spec::new("randomkey", 1, random::randomkey)
+        .flags("readonly")
+        .categories("@keyspace @read @slow")
+        .tips("request_policy:all_shards nondeterministic_output")
+        .cost("O(1) while the database holds a good part of all keys; in slices")
+        .summary("Returns some key of the database."),
+    Spec::new("rename", 3, rename::rename)
+        .flags("write")
+        .categories("@keyspace @write @slow")
+        .keys(&[KeySpec::new("RW access delete", 1, 0, 1), KeySpec::new("OW update", 2, 0, 1)])
+        .cost("O(N) in the bytes of the value up to 32 KiB; beyond, in the number of its pages")
+        .summary("Gives a key another name, in place of whatever had that name."),
+    Spec::new("renamenx", 3, rename::renamenx)
+        .flags("write fast")
+        .categories("@keyspace @write @fast")
+        .keys(&[KeySpec::new("RW access delete", 1, 0, 1), KeySpec::new("OW insert", 2, 0, 1)])
+        .cost("O(N) in the bytes of the value up to 32 KiB; beyond, in the number of its pages")
+        .summary("Gives a key another name unless that is taken."),
+    Spec::new("restore", -4, restore::restore)
+        .flags("write denyoom")
+        .categories("@keyspace @write @slow @dangerous")
+        .keys(&[KeySpec::new("OW update", 1, 0, 1)])
+        .since("2.6.0")
+        .cost("O(N) in the bytes of the value; in slices beyond 64 KiB")
+        .summary("Creates a key from what DUMP has returned."),
+    Spec::new("scan", -2, scan::scan)
+        .flags("readonly")
+        .categories("@keyspace @read @slow")
+        .tips("nondeterministic_output request_policy:special")
+        .since("2.8.0")
+        .cost("O(N) in COUNT, in slices; an iteration: in the number of keys of all databases")
+        .summary("Lists keys bit by bit, from a cursor on."),
+    Spec::new("touch", -2, touch)
+        .flags("readonly fast")
+        .categories("@keyspace @read @fast")
+        .tips("request_policy:multi_shard response_policy:agg_sum")
+        .keys(&[KeySpec::new("RO", 1, -1, 1)])
+        .since("3.2.1")
+        .cost("O(N) in the number of keys")
+        .summary("Counts those of the given keys that exist, and marks them as used."),
+    Spec::new("ttl", 2, expiry::ttl)
         .flags("readonly fast")
         .categories("@keyspace @read @fast")
         .tips("nondeterministic_output")
         .keys(&[KeySpec::new("RO access", 1, 0, 1)])
-        .summary("Returns the expiration time in seconds of a key."),
+        .summary("Returns for how many seconds a key still lives."),
+    Spec::new("type", 2, type_of)
+        .flags("readonly fast")
+        .categories("@keyspace @read @fast")
+        .keys(&[KeySpec::new("RO", 1, 0, 1)])
+        .summary("Returns the type of the value of a key: always a string."),
     Spec::new("unlink", -2, del)
         .flags("write fast")
         .categories("@keyspace @write @fast")
@@ -72,7 +214,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         .keys(&[KeySpec::new("RM delete", 1, -1, 1)])
         .since("4.0.0")
         .cost("O(N) in the number of keys")
-        .summary("Deletes one or more keys."),
+        .summary("Deletes keys."),
 ];
 
 fn del(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
@@ -98,132 +240,51 @@ fn exists(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     Flow::Continue
 }
 
-fn ttl(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
-    time_left(context, args, expiry::seconds_left)
-}
-
-fn pttl(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
-    time_left(context, args, |remaining_ms| remaining_ms as i64)
-}
-
-fn time_left(context: &mut Context<'_>, args: &Arguments<'_>, unit: fn(u64) -> i64) -> Flow {
-    let now_ms = context.now_ms;
-    let left = match context.shard.peek(context.first_hash, args.at(1), now_ms) {
-        None => -2,
-        Some(entry) => entry.deadline_ms().map_or(-1, |at_ms| unit(at_ms.saturating_sub(now_ms))),
-    };
-    context.count_read(left != -2);
-    context.reply().integer(left);
+fn touch(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+    let mut found = 0;
+    for key in args.from(1) {
+        let hash = context.hash(key);
+        let hit = context.shard.get(hash, key, context.now_ms).is_some();
+        context.count_read(hit);
+        found += i64::from(hit);
+    }
+    context.reply().integer(found);
     Flow::Continue
 }
 
-fn persist(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
-    let (key, hash, now_ms) = (args.at(1), context.first_hash, context.now_ms);
-    let volatile =
-        context.shard.peek(hash, key, now_ms).is_some_and(|entry| entry.deadline_ms().is_some());
-    match volatile.then(|| context.shard.set_deadline(hash, key, None, now_ms)) {
-        Some(Err(error)) => context.set_error(&error),
-        done => context.reply().integer(i64::from(done.is_some())),
-    }
+fn type_of(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+    let is_there = context.shard.peek(context.first_hash, args.at(1), context.now_ms).is_some();
+    context.reply().simple(if is_there { "string" } else { "none" });
     Flow::Continue
 }
 
-fn expire(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
-    set_expiry(context, args, Unit::Seconds, "expire")
+/// The number of the database that the client has selected.
+fn selected(_: &Context<'_>) -> u8 {
+    0
 }
 
-fn pexpire(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
-    set_expiry(context, args, Unit::Milliseconds, "pexpire")
-}
-
-fn expireat(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
-    set_expiry(context, args, Unit::UnixSeconds, "expireat")
-}
-
-fn pexpireat(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
-    set_expiry(context, args, Unit::UnixMilliseconds, "pexpireat")
-}
-
-/// When EXPIRE's options let it act.
-#[derive(Clone, Copy, Default)]
-struct ExpireOptions {
-    if_none: bool,
-    if_some: bool,
-    if_later: bool,
-    if_earlier: bool,
-}
-
-impl ExpireOptions {
-    fn parse(args: &Arguments<'_>) -> Result<ExpireOptions, String> {
-        let mut options = ExpireOptions::default();
-        for index in 3..args.len() {
-            if args.is(index, "NX") {
-                options.if_none = true;
-            } else if args.is(index, "XX") {
-                options.if_some = true;
-            } else if args.is(index, "GT") {
-                options.if_later = true;
-            } else if args.is(index, "LT") {
-                options.if_earlier = true;
-            } else {
-                let option = printable(args.at(index), 128);
-                return Err(format!("ERR Unsupported option {option}"));
-            }
-        }
-        if options.if_none && (options.if_some || options.if_later || options.if_earlier) {
-            return Err(
-                "ERR NX and XX, GT or LT options at the same time are not compatible".into()
-            );
-        }
-        if options.if_later && options.if_earlier {
-            return Err("ERR GT and LT options at the same time are not compatible".into());
-        }
-        Ok(options)
-    }
-
-    /// An item without a deadline counts as living for ever.
-    fn allow(self, old: Option<u64>, new: u64) -> bool {
-        (!self.if_none || old.is_none())
-            && (!self.if_some || old.is_some())
-            && (!self.if_later || old.is_some_and(|old| new > old))
-            && (!self.if_earlier || old.is_none_or(|old| new < old))
-    }
-}
-
-fn set_expiry(
-    context: &mut Context<'_>,
-    args: &Arguments<'_>,
-    unit: Unit,
-    name: &'static str,
-) -> Flow {
-    let options = match ExpireOptions::parse(args) {
-        Ok(options) => options,
-        Err(text) => {
-            context.error(&text);
-            return Flow::Continue;
-        }
-    };
-    let (key, hash, now_ms) = (args.at(1), context.first_hash, context.now_ms);
-    let Some(time) = number::parse_i64_strict(args.at(2)) else {
+/// Reads an argument that is the number of a database, or answers why it is none.
+fn database(context: &mut Context<'_>, text: &[u8]) -> Option<u8> {
+    let Some(number) = number::parse_i64_strict(text) else {
         context.not_an_integer();
-        return Flow::Continue;
+        return None;
     };
-    let Some(deadline_ms) = expiry::deadline(time, unit, now_ms) else {
-        context.error(&format!("ERR invalid expire time in '{name}' command"));
-        return Flow::Continue;
+    let Ok(number) = i32::try_from(number) else {
+        context.error(&format!(
+            "ERR value is out of range, value must between {} and {}",
+            i32::MIN,
+            i32::MAX
+        ));
+        return None;
     };
-    let done = match context.shard.peek(hash, key, now_ms) {
-        None => false,
-        Some(entry) => options.allow(entry.deadline_ms(), deadline_ms),
-    };
-    if done && deadline_ms <= now_ms {
-        context.shard.delete(hash, key, None, now_ms);
-    } else if done
-        && let Err(error) = context.shard.set_deadline(hash, key, Some(deadline_ms), now_ms)
-    {
-        context.set_error(&error);
-        return Flow::Continue;
+    let found = u8::try_from(number).ok().filter(|&number| usize::from(number) < DATABASES);
+    if found.is_none() {
+        context.error("ERR DB index is out of range");
     }
-    context.reply().integer(i64::from(done));
-    Flow::Continue
+    found
+}
+
+/// Answers that there is no memory for the reply.
+fn refuse_reply(context: &mut Context<'_>) {
+    context.error("OOM reply does not fit into the memory left for buffers");
 }
