@@ -1,0 +1,150 @@
+//! The differences that are right, each with its reason. There are no others.
+
+use std::collections::BTreeMap;
+
+use crate::Args;
+use crate::wire::Node;
+
+/// Two replies to a command that are not equal.
+pub(crate) struct Case<'a> {
+    /// The command's name in lower case; a subcommand's behind a bar.
+    name: String,
+    args: &'a Args,
+    ours: &'a Node,
+    theirs: &'a Node,
+}
+
+/// An accepted difference.
+pub(crate) struct Rule {
+    name: &'static str,
+    reason: &'static str,
+    applies: fn(&Case<'_>) -> bool,
+    /// Whether the servers may hold different data from here on.
+    drifts: bool,
+}
+
+const fn rule(name: &'static str, reason: &'static str, applies: fn(&Case<'_>) -> bool) -> Rule {
+    Rule { name, reason, applies, drifts: false }
+}
+
+/// All accepted differences.
+const RULES: &[Rule] = &[
+    rule(
+        "times",
+        "both take the time when they execute a command, not at the same moment",
+        |case| {
+            let tolerance = match case.name.as_str() {
+                "ttl" | "expiretime" => 20,
+                "pttl" | "pexpiretime" => 20_000,
+                _ => return false,
+            };
+            let (Some(ours), Some(theirs)) = (case.ours.integer(), case.theirs.integer()) else {
+                return false;
+            };
+            ours > 0 && theirs > 0 && ours.abs_diff(theirs) <= tolerance
+        },
+    ),
+    rule("keys in any order", "KEYS promises no order", |case| {
+        case.name == "keys" && same_set(case.ours, case.theirs)
+    }),
+    rule("parameters in any order", "CONFIG GET promises no order", |case| {
+        case.name == "config|get" && same_pairs(case.ours, case.theirs)
+    }),
+    rule("a page of SCAN", "cursors and pages are a server's own", |case| {
+        let is_page = |node: &Node| {
+            matches!(node.many(), Some([Node::Bulk(_, cursor), Node::Many(b'*', _)])
+                if cursor.iter().all(u8::is_ascii_digit))
+        };
+        case.name == "scan" && is_page(case.ours) && is_page(case.theirs)
+    }),
+    rule("any key", "RANDOMKEY chooses any; a step of its own looks whether it is one", |case| {
+        case.name == "randomkey" && case.ours.bulk().is_some() && case.theirs.bulk().is_some()
+    }),
+    rule("who answers HELLO", "the name, the version and the connection's number differ", |case| {
+        case.name == "hello" && same_hello(case.ours, case.theirs)
+    }),
+    rule("numbers of connections", "each server counts its own", |case| {
+        case.name == "client|id" && case.ours.integer().is_some() && case.theirs.integer().is_some()
+    }),
+    rule("number of commands", "Redis has more of them", |case| {
+        case.name == "command|count"
+            && case.ours.integer().is_some_and(|count| count > 0)
+            && case.theirs.integer().is_some()
+    }),
+];
+
+/// What the rules say of a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Accepted,
+    /// Accepted, but the servers may hold different data now.
+    Apart,
+    Different,
+}
+
+/// The table, and how often each rule was needed.
+#[derive(Default)]
+pub(crate) struct Rules {
+    uses: BTreeMap<&'static str, u64>,
+}
+
+impl Rules {
+    pub(crate) fn judge(&mut self, case: &Case<'_>) -> Verdict {
+        let Some(rule) = RULES.iter().find(|rule| (rule.applies)(case)) else {
+            return Verdict::Different;
+        };
+        *self.uses.entry(rule.name).or_default() += 1;
+        if rule.drifts { Verdict::Apart } else { Verdict::Accepted }
+    }
+
+    /// Prints which rules were needed how often, and why they are there.
+    pub(crate) fn report(&self) {
+        for rule in RULES {
+            let uses = self.uses.get(rule.name).copied().unwrap_or(0);
+            println!("accepted {uses} times: {} ({})", rule.name, rule.reason);
+        }
+    }
+}
+
+impl<'a> Case<'a> {
+    pub(crate) fn new(args: &'a Args, ours: &'a Node, theirs: &'a Node) -> Case<'a> {
+        let lower = |word: &Vec<u8>| String::from_utf8_lossy(word).to_ascii_lowercase();
+        let mut name = lower(&args[0]);
+        if let ("client" | "command" | "config" | "memory" | "object", Some(second)) =
+            (name.as_str(), args.get(1))
+        {
+            name = format!("{name}|{}", lower(second));
+        }
+        Case { name, args, ours, theirs }
+    }
+}
+
+fn same_set(ours: &Node, theirs: &Node) -> bool {
+    let (Node::Many(kind, ours), Node::Many(other, theirs)) = (ours, theirs) else { return false };
+    let (mut ours, mut theirs) = (ours.clone(), theirs.clone());
+    ours.sort();
+    theirs.sort();
+    kind == other && ours == theirs
+}
+
+fn same_pairs(ours: &Node, theirs: &Node) -> bool {
+    let (Node::Many(kind, ours), Node::Many(other, theirs)) = (ours, theirs) else { return false };
+    let sorted = |nodes: &[Node]| {
+        let mut pairs: Vec<Vec<Node>> = nodes.chunks(2).map(<[Node]>::to_vec).collect();
+        pairs.sort();
+        pairs
+    };
+    kind == other && sorted(ours) == sorted(theirs)
+}
+
+fn same_hello(ours: &Node, theirs: &Node) -> bool {
+    let (Node::Many(kind, ours), Node::Many(other, theirs)) = (ours, theirs) else { return false };
+    let is_own = |name: &Node| {
+        name.bulk().is_some_and(|name| [&b"server"[..], b"version", b"id"].contains(&name))
+    };
+    let same = |(ours, theirs): (&[Node], &[Node])| match (ours, theirs) {
+        ([name, value], [other, theirs]) => name == other && (value == theirs || is_own(name)),
+        _ => false,
+    };
+    kind == other && ours.len() == theirs.len() && ours.chunks(2).zip(theirs.chunks(2)).all(same)
+}
