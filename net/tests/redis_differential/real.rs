@@ -31,6 +31,8 @@ impl Redis {
             .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
             .arg(&socket)
             .args(["--proto-max-bulk-len", "8mb", "--daemonize", "no", "--loglevel", "warning"])
+            // Without an order of use small numbers are shared, and share their idle time, too.
+            .args(["--maxmemory", "4gb", "--maxmemory-policy", "allkeys-lru"])
             .args(settings)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -44,6 +46,10 @@ impl Redis {
         }
         redis
     }
+
+    fn is_alive(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_none())
+    }
 }
 
 impl Drop for Redis {
@@ -54,9 +60,42 @@ impl Drop for Redis {
     }
 }
 
+/// What is compared with Redis.
+enum Tested {
+    Pinion(Server),
+    /// Another Redis, so that the test itself can be tested.
+    Redis(Redis),
+}
+
+impl Tested {
+    fn start(settings: &[&str]) -> Tested {
+        match std::env::var_os("PINION_TESTED_SERVER") {
+            Some(program) => Tested::Redis(Redis::start(Path::new(&program), settings)),
+            None => {
+                let flags = [&["--value-max", VALUE_MAX], settings].concat();
+                Tested::Pinion(Server::start(&flags))
+            }
+        }
+    }
+
+    fn link(&self) -> io::Result<Link> {
+        match self {
+            Tested::Pinion(server) => Link::tcp(server.resp),
+            Tested::Redis(redis) => Link::unix(&redis.socket),
+        }
+    }
+
+    fn is_alive(&mut self) -> bool {
+        match self {
+            Tested::Pinion(server) => server.is_alive(),
+            Tested::Redis(redis) => redis.is_alive(),
+        }
+    }
+}
+
 /// This server and a Redis.
 pub(crate) struct Pair {
-    ours: Server,
+    ours: Tested,
     theirs: Redis,
     program: PathBuf,
     settings: Vec<String>,
@@ -80,19 +119,34 @@ impl Pair {
     fn launch(program: PathBuf, settings: Vec<String>) -> Pair {
         let flags: Vec<&str> = settings.iter().map(String::as_str).collect();
         let theirs = Redis::start(&program, &flags);
-        let ours = Server::start(&[&["--value-max", VALUE_MAX], &flags[..]].concat());
+        let ours = Tested::start(&flags);
         Pair { ours, theirs, program, settings }
     }
 
     /// Connects to both: here, there.
     pub(crate) fn links(&self) -> io::Result<[Link; 2]> {
-        Ok([Link::tcp(self.ours.resp)?, Link::unix(&self.theirs.socket)?])
+        Ok([self.ours.link()?, Link::unix(&self.theirs.socket)?])
+    }
+
+    /// Major and minor version of the Redis.
+    pub(crate) fn version(&self) -> (u32, u32) {
+        let info = self.links().and_then(|[_, mut theirs]| theirs.say("INFO server"));
+        let info = info.expect("a reply");
+        let info = String::from_utf8_lossy(info.bulk().expect("a text")).into_owned();
+        let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
+        let mut numbers = version.expect("a version").split('.').map(|part| part.parse());
+        let mut next = || numbers.next().and_then(Result::ok).expect("a number");
+        (next(), next())
+    }
+
+    /// Whether a refused AUTH is always answered: Redis 7.2 forgets to if replies are pending.
+    pub(crate) fn answers_auth(&self) -> bool {
+        matches!(self.ours, Tested::Pinion(_)) && self.version() < (7, 2)
     }
 
     /// Starts them anew if one has ended; whether that was so.
     pub(crate) fn revive(&mut self) -> bool {
-        let is_dead = !self.ours.is_alive()
-            || self.theirs.child.try_wait().is_ok_and(|status| status.is_some());
+        let is_dead = !self.ours.is_alive() || !self.theirs.is_alive();
         if is_dead {
             *self = Pair::launch(self.program.clone(), self.settings.clone());
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::Args;
+use crate::real::Pair;
 use crate::wire::Node;
 
 /// Two replies to a command that are not equal.
@@ -21,10 +22,24 @@ pub(crate) struct Rule {
     applies: fn(&Case<'_>) -> bool,
     /// Whether the servers may hold different data from here on.
     drifts: bool,
+    /// Whether it is due to a Redis before 7.2 alone, whose commands this server follows.
+    is_old: bool,
 }
 
 const fn rule(name: &'static str, reason: &'static str, applies: fn(&Case<'_>) -> bool) -> Rule {
-    Rule { name, reason, applies, drifts: false }
+    Rule { name, reason, applies, drifts: false, is_old: false }
+}
+
+impl Rule {
+    const fn old(mut self) -> Rule {
+        self.is_old = true;
+        self
+    }
+
+    const fn drifting(mut self) -> Rule {
+        self.drifts = true;
+        self
+    }
 }
 
 /// All accepted differences.
@@ -66,6 +81,21 @@ const RULES: &[Rule] = &[
     rule("numbers of connections", "each server counts its own", |case| {
         case.name == "client|id" && case.ours.integer().is_some() && case.theirs.integer().is_some()
     }),
+    rule("arity of COMMAND GETKEYSANDFLAGS", "until 7.2 it wants one argument more", |case| {
+        let text = "ERR wrong number of arguments for 'command|getkeysandflags' command";
+        case.name == "command|getkeysandflags" && case.theirs.error().as_deref() == Some(text)
+    })
+    .old()
+    .drifting(),
+    rule("name of a refused HELLO", "until 7.2 it stays", |case| {
+        case.name == "client|getname" && case.theirs.bulk().is_some()
+    })
+    .old(),
+    rule("names of connections with a NUL", "7.2 sees no further than to the NUL", |case| {
+        let has_nul = case.args.iter().any(|word| word.contains(&0));
+        case.name == "client|setname" && has_nul && case.theirs.is_simple("OK")
+    })
+    .drifting(),
     rule("number of commands", "Redis has more of them", |case| {
         case.name == "command|count"
             && case.ours.integer().is_some_and(|count| count > 0)
@@ -83,14 +113,21 @@ pub(crate) enum Verdict {
 }
 
 /// The table, and how often each rule was needed.
-#[derive(Default)]
+#[derive(Clone)]
 pub(crate) struct Rules {
+    /// Whether the Redis is one before 7.2.
+    is_old: bool,
     uses: BTreeMap<&'static str, u64>,
 }
 
 impl Rules {
+    pub(crate) fn of(pair: &Pair) -> Rules {
+        Rules { is_old: pair.version() < (7, 2), uses: BTreeMap::new() }
+    }
+
     pub(crate) fn judge(&mut self, case: &Case<'_>) -> Verdict {
-        let Some(rule) = RULES.iter().find(|rule| (rule.applies)(case)) else {
+        let applies = |rule: &&Rule| (!rule.is_old || self.is_old) && (rule.applies)(case);
+        let Some(rule) = RULES.iter().find(applies) else {
             return Verdict::Different;
         };
         *self.uses.entry(rule.name).or_default() += 1;
@@ -139,6 +176,12 @@ fn same_pairs(ours: &Node, theirs: &Node) -> bool {
 
 fn same_hello(ours: &Node, theirs: &Node) -> bool {
     let (Node::Many(kind, ours), Node::Many(other, theirs)) = (ours, theirs) else { return false };
+    let Some((ours, rest)) = ours.split_at_checked(theirs.len()) else { return false };
+    let rest_is_ours = match rest {
+        [] => true,
+        [name, _] => name.bulk() == Some(b"pinion_version"),
+        _ => false,
+    };
     let is_own = |name: &Node| {
         name.bulk().is_some_and(|name| [&b"server"[..], b"version", b"id"].contains(&name))
     };
@@ -146,5 +189,5 @@ fn same_hello(ours: &Node, theirs: &Node) -> bool {
         ([name, value], [other, theirs]) => name == other && (value == theirs || is_own(name)),
         _ => false,
     };
-    kind == other && ours.len() == theirs.len() && ours.chunks(2).zip(theirs.chunks(2)).all(same)
+    kind == other && rest_is_ours && ours.chunks(2).zip(theirs.chunks(2)).all(same)
 }

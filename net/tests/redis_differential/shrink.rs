@@ -7,43 +7,54 @@ use crate::rules::Rules;
 use crate::steps::{Difference, Session, Step, Stop, show};
 
 /// How long may be spent on it.
-const TIME_MAX: Duration = Duration::from_secs(30);
+const TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Runs steps on empty servers; the number of the step that showed a difference.
+/// What came of a run of steps.
+pub(crate) enum Outcome {
+    Same,
+    /// An accepted difference ended it.
+    Apart,
+    /// The number of the step that showed a difference.
+    Different(usize, Difference),
+}
+
+/// Runs steps on empty servers.
 pub(crate) fn replay(
     pair: &mut Pair,
     rules: &mut Rules,
     databases: usize,
     steps: &[Step],
-) -> Option<(usize, Difference)> {
+) -> Outcome {
     pair.revive();
     let mut session = Session::start(pair, rules, databases).expect("both servers answer");
     for (index, step) in steps.iter().enumerate() {
         match session.step(step) {
             Ok(()) => {}
-            Err(Stop::Apart) => return None,
-            Err(Stop::Difference(difference)) => return Some((index, difference)),
+            Err(Stop::Apart) => return Outcome::Apart,
+            Err(Stop::Difference(difference)) => return Outcome::Different(index, difference),
         }
     }
-    None
+    Outcome::Same
 }
 
-/// Leaves out all that is not needed for a difference.
+/// Leaves out all that is not needed for a difference of the same kind.
 pub(crate) fn shrink(
     pair: &mut Pair,
+    rules: &Rules,
     databases: usize,
     steps: &[Step],
     difference: Difference,
 ) -> (Vec<Step>, Difference) {
     let start = Instant::now();
+    let kind = difference.kind();
     let mut best = (steps.to_vec(), difference);
     let mut attempt = |steps: &[Step], best: &mut (Vec<Step>, Difference)| -> bool {
-        match replay(pair, &mut Rules::default(), databases, steps) {
-            Some((last, difference)) => {
+        match replay(pair, &mut rules.clone(), databases, steps) {
+            Outcome::Different(last, difference) if difference.kind() == kind => {
                 *best = (steps[..=last].to_vec(), difference);
                 true
             }
-            None => false,
+            _ => false,
         }
     };
     let single: Vec<Step> = steps.iter().flat_map(split).collect();

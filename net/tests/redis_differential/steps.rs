@@ -1,6 +1,6 @@
 //! What is done to both servers, and how their answers are compared.
 
-use std::io;
+use std::{fmt, io};
 
 use crate::Args;
 use crate::real::Pair;
@@ -34,6 +34,33 @@ pub(crate) struct Difference {
     pub(crate) theirs: String,
 }
 
+/// What a difference is called that is none of replies.
+const LOST: &str = "no reply";
+
+impl Difference {
+    /// What it has in common with differences of the same cause: the command, and what kinds of
+    /// replies they are.
+    pub(crate) fn kind(&self) -> String {
+        if self.command.starts_with(LOST) {
+            return LOST.to_owned();
+        }
+        let name = self.command.split(' ').next().unwrap_or_default().to_ascii_lowercase();
+        let kind = |reply: &str| match reply.as_bytes().first() {
+            // Errors differ by their first words.
+            Some(b'-') => reply.chars().take(24).collect(),
+            Some(&first) => char::from(first).to_string(),
+            None => String::new(),
+        };
+        format!("{name} {} {}", kind(&self.ours), kind(&self.theirs))
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(to, "{}\n  ours: {}\ntheirs: {}", self.command, self.ours, self.theirs)
+    }
+}
+
 /// Why a run of steps ended early.
 #[derive(Debug)]
 pub(crate) enum Stop {
@@ -59,7 +86,7 @@ pub(crate) struct Session<'a> {
 
 impl From<io::Error> for Stop {
     fn from(error: io::Error) -> Stop {
-        different("(the connection)", error.to_string(), String::new())
+        different(LOST, error.to_string(), String::new())
     }
 }
 
@@ -104,10 +131,9 @@ impl<'a> Session<'a> {
         let bytes: Vec<u8> = commands.iter().flat_map(request).collect();
         let twin = &mut self.twins[link];
         let [ours, theirs] = &mut twin.links;
-        let ours = ours.exchange(&bytes, cut, commands.len()).map_err(|error| {
-            let shown: Vec<String> = commands.iter().map(show).collect();
-            different(shown.join("\n"), error.to_string(), "(replies)".into())
-        })?;
+        let ours = ours
+            .exchange(&bytes, cut, commands.len())
+            .map_err(|error| different(LOST, error.to_string(), "replies".into()))?;
         let theirs = theirs.exchange(&bytes, cut, commands.len())?;
         for (command, (ours, theirs)) in commands.iter().zip(ours.iter().zip(&theirs)) {
             compare(self.rules, &mut twin.queued, command, ours, theirs)?;

@@ -61,12 +61,21 @@ impl Node {
 
     /// For a person, cut to a length.
     pub(crate) fn show(&self) -> String {
+        const SHOWN_CHARS_MAX: usize = 1_500;
+        let text = self.show_all();
+        match text.char_indices().nth(SHOWN_CHARS_MAX) {
+            Some((end, _)) => format!("{}...", &text[..end]),
+            None => text,
+        }
+    }
+
+    fn show_all(&self) -> String {
         match self {
             Node::Line(kind, text) => format!("{}{}", char::from(*kind), text.escape_ascii()),
             Node::Bulk(kind, bytes) => format!("{}{}", char::from(*kind), quote(bytes)),
             Node::Absent(kind) => format!("{}-1", char::from(*kind)),
             Node::Many(kind, nodes) => {
-                let mut shown: Vec<String> = nodes.iter().take(24).map(Node::show).collect();
+                let mut shown: Vec<String> = nodes.iter().take(24).map(Node::show_all).collect();
                 if nodes.len() > shown.len() {
                     shown.push(format!("... {} in all", nodes.len()));
                 }
@@ -129,7 +138,7 @@ pub(crate) struct Link {
 }
 
 /// How long a reply may take before it counts as missing.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(20);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Link {
     pub(crate) fn tcp(address: SocketAddr) -> io::Result<Link> {

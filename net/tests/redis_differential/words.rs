@@ -15,6 +15,8 @@ pub(crate) struct Maker {
     payloads: Vec<Vec<u8>>,
     /// How many databases there are.
     databases: usize,
+    /// Whether AUTH may be tried: Redis 7.2 does not answer a refused one if replies are pending.
+    with_auth: bool,
 }
 
 /// Few, so that commands meet.
@@ -158,11 +160,12 @@ impl Maker {
         missing: &[String],
         payloads: Vec<Vec<u8>>,
         databases: usize,
+        with_auth: bool,
     ) -> Maker {
         let is_there = |template: &&Template| !missing.contains(&template.name());
         let families = FAMILIES.map(|family| family.iter().filter(is_there).collect());
         let random = Random::new(seed);
-        Maker { random, families: families.to_vec(), focus: 0, payloads, databases }
+        Maker { random, families: families.to_vec(), focus: 0, payloads, databases, with_auth }
     }
 
     /// Chooses what the next commands lean on.
@@ -172,6 +175,18 @@ impl Maker {
 
     /// A command, mostly a right one.
     pub(crate) fn command(&mut self) -> Args {
+        loop {
+            let args = self.any_command();
+            let has = |text: &[u8]| args.iter().any(|word| word.eq_ignore_ascii_case(text));
+            // What a server tells of all its commands or parameters is its own.
+            let tells_all = (has(b"COMMAND") && args.len() == 1) || (has(b"CONFIG") && has(b"*"));
+            if !tells_all && (self.with_auth || !has(b"AUTH")) {
+                return args;
+            }
+        }
+    }
+
+    fn any_command(&mut self) -> Args {
         if self.random.one_in(150) {
             return self.unknown();
         }
