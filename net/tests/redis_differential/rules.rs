@@ -96,6 +96,47 @@ const RULES: &[Rule] = &[
         case.name == "client|setname" && has_nul && case.theirs.is_simple("OK")
     })
     .drifting(),
+    rule(
+        "bits of absent keys",
+        "until 7.2 wrong arguments are not looked at without a key",
+        |case| {
+            let nothing = matches!(
+                (case.name.as_str(), case.theirs.integer()),
+                ("bitcount", Some(0)) | ("bitpos", Some(0 | -1))
+            );
+            nothing && case.ours.error().is_some()
+        },
+    )
+    .old(),
+    rule("numbers beyond a double", "their floats have 80 bits, and a wider range", |case| {
+        let is_beyond = case.theirs.bulk().is_some_and(|text| text.len() > 300)
+            || case.theirs.error().is_some_and(|text| text.contains("NaN or Infinity"));
+        let text = "ERR value is not a valid float";
+        case.name == "incrbyfloat" && is_beyond && case.ours.error().as_deref() == Some(text)
+    })
+    .drifting(),
+    rule(
+        "reads of far bits",
+        "they are 0 up to 512 MiB here, whatever the largest value",
+        |case| {
+            let is_far = |node: &Node| node.error().is_some_and(|text| text.contains("bit offset"));
+            ["getbit", "bitfield", "bitfield_ro"].contains(&case.name.as_str())
+                && is_far(case.theirs)
+                && !is_far(case.ours)
+        },
+    )
+    .drifting(),
+    rule("fields across the end", "Redis lets a field begin in the last byte and go on", |case| {
+        let is_far = case.ours.error().is_some_and(|text| text.contains("bit offset"));
+        case.name == "bitfield" && is_far && case.theirs.many().is_some()
+    })
+    .drifting(),
+    rule("NULs in errors", "Redis writes them as texts that end at a NUL", |case| {
+        let (Some(ours), Some(theirs)) = (case.ours.error(), case.theirs.error()) else {
+            return false;
+        };
+        ours.split_once('\0').is_some_and(|(start, _)| theirs.starts_with(start))
+    }),
     rule("number of commands", "Redis has more of them", |case| {
         case.name == "command|count"
             && case.ours.integer().is_some_and(|count| count > 0)
