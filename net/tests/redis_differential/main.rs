@@ -41,7 +41,7 @@ fn args(line: &str) -> Args {
     line.split(' ').map(|word| word.as_bytes().to_vec()).collect()
 }
 
-/// Commands that the test knows and this server lacks. Each is a promise that is not kept yet.
+/// Commands that the test knows and this server may lack: none, once all families are there.
 const MISSING: &[&str] = &[];
 
 /// Commands that an older Redis lacks.

@@ -137,6 +137,12 @@ const RULES: &[Rule] = &[
         };
         ours.split_once('\0').is_some_and(|(start, _)| theirs.starts_with(start))
     }),
+    rule("long keys", "they end at 65,535 bytes here, and at the largest value there", |case| {
+        let text = "ERR the key is longer than 65535 bytes";
+        case.ours.error().as_deref() == Some(text)
+            && case.args.iter().any(|word| word.len() > 65_535)
+    })
+    .drifting(),
     rule("number of commands", "Redis has more of them", |case| {
         case.name == "command|count"
             && case.ours.integer().is_some_and(|count| count > 0)
