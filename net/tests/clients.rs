@@ -78,6 +78,39 @@ fn the_redis_crate_works_in_both_protocols() {
 }
 
 #[test]
+fn the_redis_crate_has_transactions_and_iterators() {
+    let server = Server::start(&[]);
+    for protocol in ["resp2", "resp3"] {
+        let (mut connection, mut other) = (connect(&server, protocol), connect(&server, protocol));
+        connection.flushall().expect("FLUSHALL");
+        let mut tries = 0;
+        let (value,): (i64,) = redis::transaction(&mut connection, &["n"], |connection, pipe| {
+            tries += 1;
+            let value = connection.get_int("n")?.unwrap_or(0);
+            if tries == 1 {
+                other.set("n", 20)?;
+            }
+            pipe.set("n", value + 1).ignore().get("n").query(connection)
+        })
+        .expect("a transaction");
+        assert_eq!((value, tries), (21, 2), "{protocol}: the first try had to fail");
+        let pairs: Vec<(String, usize)> = (0..300).map(|n| (format!("scan:{n}"), n)).collect();
+        connection.mset(&pairs).expect("MSET");
+        let mut found: Vec<String> = connection
+            .scan_match("scan:1*")
+            .expect("SCAN")
+            .collect::<RedisResult<_>>()
+            .expect("pages of keys");
+        found.sort();
+        found.dedup();
+        assert_eq!(found.len(), 111, "{protocol}");
+        let options = redis::CopyOptions::default().replace(true);
+        assert!(connection.copy("scan:1", "scan:2", options).expect("COPY"), "{protocol}");
+        assert_eq!(connection.get("scan:2").expect("GET"), Some("1".to_owned()));
+    }
+}
+
+#[test]
 fn redis_cli_understands_every_answer() {
     let Some(program) = tools::program("redis-cli") else { return };
     let server = Server::start(&[]);
@@ -181,6 +214,26 @@ fn redis_py_works() {
 #[test]
 fn redis_py_works_with_asyncio() {
     python_session("redis-asyncio");
+}
+
+#[test]
+fn redis_py_changes_strings_and_keys() {
+    python_session("redis-commands");
+}
+
+#[test]
+fn redis_py_has_transactions() {
+    python_session("redis-transactions");
+}
+
+#[test]
+fn redis_py_takes_locks() {
+    python_session("redis-locks");
+}
+
+#[test]
+fn redis_py_has_transactions_with_asyncio() {
+    python_session("redis-asyncio-transactions");
 }
 
 #[test]

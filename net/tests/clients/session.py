@@ -1,6 +1,7 @@
 """Sessions of Python clients: session.py PART RESP_PORT MEMCACHED_PORT.
 
-Prints "passed" at the end, or fails with a traceback. PART is redis, redis-asyncio or pymemcache.
+Prints "passed" at the end, or fails with a traceback. PART is redis, redis-commands,
+redis-transactions, redis-locks, redis-asyncio, redis-asyncio-transactions or pymemcache.
 """
 
 import asyncio
@@ -88,6 +89,202 @@ def redis_session(port):
         expect(text.get("u"), "h\u00e9llo")
         expect(text.mget("u", "none"), ["h\u00e9llo", None])
         text.close()
+
+
+def redis_commands_session(port):
+    """Commands that change strings in place, and those on keys and databases."""
+    import redis
+
+    for protocol in (2, 3):
+        client = redis.Redis(port=port, protocol=protocol)
+        client.flushall()
+        expect(client.append("a", "hello"), 5)
+        expect(client.strlen("a"), 5)
+        expect(client.getrange("a", 1, -2), b"ell")
+        expect(client.setrange("a", 6, "world"), 11)
+        expect(client.get("a"), b"hello\x00world")
+        expect(client.getex("a", ex=100), b"hello\x00world")
+        expect(client.ttl("a"), 100)
+        expect(client.getset("a", "b"), b"hello\x00world")
+        expect(client.ttl("a"), -1)
+        expect(client.getdel("a"), b"b")
+        expect(client.incrbyfloat("f", 10.5), 10.5)
+        expect(client.incrbyfloat("f", 0.1), 10.6)
+        expect(client.msetnx({"a": 1, "f": 2}), False)
+        expect(client.mset({"s": "ohmytext", "t": "mynewtext"}), True)
+        expect(client.lcs("s", "t"), b"mytext")
+        expect(client.lcs("s", "t", len=True), 6)
+        expect(client.setbit("bits", 7, 1), 0)
+        expect(client.getbit("bits", 7), 1)
+        expect(client.bitcount("bits", 0, 7, "BIT"), 1)
+        expect(client.bitpos("bits", 1), 7)
+        expect(client.bitop("NOT", "inverse", "bits"), 1)
+        expect(client.get("inverse"), b"\xfe")
+        counters = client.bitfield("counters", default_overflow="SAT")
+        expect(counters.incrby("u8", 0, 250).incrby("u8", 0, 10).execute(), [250, 255])
+
+        expect(client.expireat("s", int(time.time()) + 100), True)
+        assert abs(client.expiretime("s") - time.time() - 100) <= 2
+        expect(client.expire("s", 10, gt=True), False)
+        expect(client.rename("s", "u"), True)
+        assert 90 <= client.ttl("u") <= 100
+        expect(client.renamenx("u", "t"), False)
+        expect(client.copy("t", "u", replace=True), True)
+        expect(client.copy("t", "t", destination_db=1), True)
+        expect(client.move("u", 2), 1)
+        expect(client.type("t"), b"string")
+        expect(client.object("encoding", "t"), b"embstr")
+        expect(client.touch("t", "none"), 1)
+        payload = client.dump("t")
+        expect(client.restore("restored", 0, payload), b"OK")
+        expect(client.get("restored"), b"mynewtext")
+        for number in range(300):
+            client.set(f"scan:{number}", number)
+        found = sorted(client.scan_iter(match="scan:1*", count=7))
+        expect(len(set(found)), 111)
+        expect(sorted(client.keys("scan:1*")), sorted(set(found)))
+        assert client.randomkey() is not None
+        second = redis.Redis(port=port, protocol=protocol, db=1)
+        expect(second.keys(), [b"t"])
+        expect(client.swapdb(0, 1), True)
+        expect(client.keys(), [b"t"])
+        expect(second.dbsize(), 306)
+        expect(second.flushdb(), True)
+        expect(client.dbsize(), 1)
+        assert client.memory_usage("t") > 0
+        expect(client.command_getkeys("MSET", "a", 1, "b", 2), [b"a", b"b"])
+        expect(client.command()["get"]["arity"], 2)
+        assert client.client_info()["db"] == 0
+        assert client.time()[0] > 1_600_000_000
+        second.close()
+        client.close()
+
+
+def redis_transactions_session(port):
+    import redis
+
+    for protocol in (2, 3):
+        client = redis.Redis(port=port, protocol=protocol)
+        client.flushall()
+        with client.pipeline() as pipe:
+            pipe.set("a", 1).incr("a").get("a").get("none")
+            expect(pipe.execute(), [True, 2, b"2", None])
+        # A failing command does not undo the others.
+        pipe = client.pipeline().set("s", "x").incr("s").get("s")
+        replies = pipe.execute(raise_on_error=False)
+        expect([replies[0], replies[2]], [True, b"x"])
+        assert isinstance(replies[1], redis.ResponseError), replies
+        # A command that is refused when it is queued ends the transaction.
+        pipe = client.pipeline().set("a", 5)
+        pipe.execute_command("NOPE")
+        refused = expect_error(redis.ResponseError, pipe.execute)
+        assert "unknown command" in refused, refused
+        expect(client.get("a"), b"2")
+        with client.pipeline() as pipe:
+            pipe.watch("a")
+            value = int(pipe.get("a"))
+            client.set("a", 10)
+            pipe.multi()
+            pipe.set("a", value + 1)
+            expect_error(redis.WatchError, pipe.execute)
+        tries = []
+
+        def double(pipe):
+            tries.append(1)
+            value = int(pipe.get("a"))
+            if len(tries) == 1:
+                client.incr("a")
+            pipe.multi()
+            pipe.set("a", value * 2)
+
+        expect(client.transaction(double, "a"), [True])
+        expect((client.get("a"), len(tries)), (b"22", 2))
+        # A key that expires between WATCH and EXEC, and one that appears.
+        with client.pipeline() as pipe:
+            pipe.watch("new")
+            client.set("new", 1)
+            pipe.multi()
+            pipe.get("a")
+            expect_error(redis.WatchError, pipe.execute)
+            pipe.watch("new")
+            pipe.unwatch()
+            client.set("new", 2)
+            pipe.multi()
+            pipe.get("new")
+            expect(pipe.execute(), [b"2"])
+        # Large values within a transaction.
+        value = bytes(range(256)) * 2_000
+        pipe = client.pipeline().set("big", value).get("big").strlen("big")
+        replies = pipe.execute()
+        assert replies == [True, value, len(value)], "the value came back changed"
+        client.close()
+
+
+def redis_locks_session(port):
+    """Locks of redis-py: SET NX PX, and a release within WATCH and MULTI instead of a script."""
+    import redis
+
+    client = redis.Redis(port=port, protocol=3)
+    client.flushall()
+
+    def release(name, token):
+        def body(pipe):
+            is_ours = pipe.get(name) == token
+            pipe.multi()
+            if is_ours:
+                pipe.delete(name)
+
+        return client.transaction(body, name)
+
+    lock = client.lock("lock", timeout=100, blocking=False)
+    expect(lock.acquire(), True)
+    expect(lock.owned(), True)
+    expect(lock.locked(), True)
+    expect(client.lock("lock", timeout=100, blocking=False).acquire(), False)
+    assert 90 <= client.ttl("lock") <= 100
+    expect(release("lock", b"another's"), [])
+    expect(lock.locked(), True)
+    expect(release("lock", lock.local.token), [1])
+    expect(lock.locked(), False)
+    # Its own release is a script, and there are none: the refusal must be one it understands.
+    expect(lock.acquire(), True)
+    refused = expect_error(redis.ResponseError, lock.release)
+    assert "unknown command" in refused, refused
+    short = client.lock("short", timeout=0.05)
+    expect(short.acquire(), True)
+    expect(client.lock("short", timeout=100, blocking_timeout=20, sleep=0.01).acquire(), True)
+    client.close()
+
+
+async def redis_asyncio_transactions_session(port):
+    import redis
+    import redis.asyncio
+
+    for protocol in (2, 3):
+        client = redis.asyncio.Redis(port=port, protocol=protocol, decode_responses=True)
+        await client.flushall()
+
+        # Many tasks add to one number, each in a transaction that others may spoil.
+        async def add(times):
+            for _ in range(times):
+                async with client.pipeline() as pipe:
+                    while True:
+                        try:
+                            await pipe.watch("n")
+                            value = int(await pipe.get("n") or 0)
+                            pipe.multi()
+                            pipe.set("n", value + 1)
+                            await pipe.execute()
+                            break
+                        except redis.WatchError:
+                            continue
+
+        await asyncio.gather(*(add(10) for _ in range(10)))
+        expect(await client.get("n"), "100")
+        await client.mset({f"k:{number}": number for number in range(200)})
+        found = {key async for key in client.scan_iter(match="k:*", count=11)}
+        expect(len(found), 200)
+        await client.aclose()
 
 
 async def redis_asyncio_session(port):
@@ -185,10 +382,18 @@ def pymemcache_session(port):
 
 def main():
     part, resp_port, memcached_port = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    if part == "redis":
-        redis_session(resp_port)
-    elif part == "redis-asyncio":
-        asyncio.run(redis_asyncio_session(resp_port))
+    sessions = {
+        "redis": redis_session,
+        "redis-commands": redis_commands_session,
+        "redis-transactions": redis_transactions_session,
+        "redis-locks": redis_locks_session,
+        "redis-asyncio": lambda port: asyncio.run(redis_asyncio_session(port)),
+        "redis-asyncio-transactions": lambda port: asyncio.run(
+            redis_asyncio_transactions_session(port)
+        ),
+    }
+    if part in sessions:
+        sessions[part](resp_port)
     elif part == "pymemcache":
         pymemcache_session(memcached_port)
     else:
