@@ -190,6 +190,16 @@ fn copies_and_moves_say_what_they_did() {
         assert_eq!(client.call(&["MOVE", "b", "4"]), Reply::Integer(1));
         assert_eq!(client.call(&["MOVE", "b", "4"]), Reply::Integer(0), "it is gone");
         assert_eq!(client.call(&["EXISTS", "a", "b"]), Reply::Integer(1));
+        for (database, key) in [("3", "a"), ("4", "b")] {
+            assert_eq!(client.call(&["SELECT", database]), ok());
+            assert_eq!(strings(client.call(&["KEYS", "*"])), [key.as_bytes()]);
+            assert_eq!(client.call(&["RANDOMKEY"]), Reply::bulk(key));
+            assert_eq!(client.call(&["PEXPIRETIME", key]), Reply::Integer(33_177_117_420_123));
+            assert!(client.call(&["GET", key]) == Reply::bulk(&value), "{bytes}");
+        }
+        assert_eq!(client.call(&["MOVE", "b", "0"]), Reply::Integer(1));
+        assert_eq!(client.call(&["SELECT", "0"]), ok());
+        assert!(client.call(&["GET", "b"]) == Reply::bulk(&value), "{bytes}");
         client.call(&["FLUSHALL"]);
     }
     assert_eq!(client.call(&["MOVE", "a", "0"]), same);

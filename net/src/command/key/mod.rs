@@ -259,8 +259,8 @@ fn type_of(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
 }
 
 /// The number of the database that the client has selected.
-fn selected(_: &Context<'_>) -> u8 {
-    0
+fn selected(context: &Context<'_>) -> u8 {
+    context.session.db
 }
 
 /// Reads an argument that is the number of a database, or answers why it is none.

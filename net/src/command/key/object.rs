@@ -79,21 +79,18 @@ fn counts_uses(context: &Context<'_>) -> bool {
 }
 
 pub(super) fn help(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
-    const LINES: [&str; 11] = [
-        "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-        "ENCODING <key>",
-        "    The form in which Redis would keep the value.",
-        "FREQ <key>",
-        "    How often the key was used of late, from 0 to 15.",
-        "IDLETIME <key>",
-        "    For about how many seconds the key has not been used.",
-        "REFCOUNT <key>",
-        "    The number of references to the value, which is 1.",
-        "HELP",
-        "    This text.",
-    ];
-    let mut reply = context.reply();
-    reply.array(LINES.len());
-    LINES.iter().for_each(|line| reply.simple(line));
+    context.help(
+        "OBJECT",
+        &[
+            "ENCODING <key>",
+            "    The form in which Redis would keep the value.",
+            "FREQ <key>",
+            "    How often the key was used of late, from 0 to 15.",
+            "IDLETIME <key>",
+            "    For about how many seconds the key has not been used.",
+            "REFCOUNT <key>",
+            "    The number of references to the value, which is 1.",
+        ],
+    );
     Flow::Continue
 }
