@@ -139,11 +139,7 @@ pub const OWN_REPLY_BYTES_MIN: usize = 64 * 1024;
 /// Buckets that a slice of RANDOMKEY looks at: some 50 us.
 pub const RANDOM_BUCKETS_PER_SLICE: usize = 256;
 
-/// Values up to this length are copied to another key at once.
-pub const COPY_DIRECT_BYTES_MAX: usize = 256 * 1024;
-/// Bytes of a longer one that a slice copies: some 50 us.
-pub const COPY_SLICE_BYTES: usize = 128 * 1024;
-/// Bytes of it that lie on the stack between reading and writing.
+/// Bytes of a value being copied to another key that lie on the stack between reading and writing.
 pub const COPY_PIECE_BYTES: usize = 16 * 1024;
 /// How often a copy begins again because its source was changed.
 pub const COPY_TRIES_MAX: u32 = 8;
@@ -170,5 +166,5 @@ const _: () =
     assert!(2 * OUTPUT_BYTES_HIGH <= SPARE_BYTES_MAX && SPARE_BYTES_MAX <= SPARES_BYTES_MAX);
 const _: () = assert!(SMALL_BYTES >= 2 * SPARE_BYTES_MIN, "a fresh buffer and one in flight");
 const _: () = assert!(BATCH_COMMANDS_MAX <= RUN_COMMANDS_MAX);
-const _: () = assert!(COPY_PIECE_BYTES <= COPY_SLICE_BYTES);
+const _: () = assert!(COPY_PIECE_BYTES <= SLICE_BYTES);
 const _: () = assert!(DUMP_DIRECT_BYTES_MAX <= DUMP_SLICE_BYTES, "what is short takes one slice");

@@ -10,12 +10,11 @@ use pinion_engine::{
 };
 
 use super::super::context::{Arguments, Context, Flow};
+use super::super::slices::refuse_pin;
 use super::super::task::{Step, Task};
 use super::rename::SAME_OBJECT;
 use super::{database, selected};
-use crate::core::limits::{
-    COPY_DIRECT_BYTES_MAX, COPY_PIECE_BYTES, COPY_SLICE_BYTES, COPY_TRIES_MAX,
-};
+use crate::core::limits::{COPY_PIECE_BYTES, COPY_TRIES_MAX, DIRECT_BYTES_MAX, SLICE_BYTES};
 
 /// A key in a database, for use beyond the command's turn.
 #[derive(Debug)]
@@ -47,7 +46,7 @@ pub(super) fn copy(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
         context.reply().integer(0);
         return Flow::Continue;
     };
-    if entry.value.len() <= COPY_DIRECT_BYTES_MAX {
+    if entry.value.len() <= DIRECT_BYTES_MAX {
         let value = entry.value.to_vec();
         let options = options(replaces, entry.flags(), entry.deadline_ms());
         let stored = context.shard.set(new_hash, new_key, &value, &options, context.now_ms);
@@ -143,7 +142,7 @@ impl Copying {
                 return None;
             }
             Err(_) => {
-                context.error("OOM too many large values are being read at once, try again later");
+                refuse_pin(context);
                 return None;
             }
         };
@@ -196,7 +195,7 @@ impl Running {
     fn go_on(&mut self, shard: &mut Shard, now_ms: u64) -> Result<bool, SetError> {
         let mut piece = [0; COPY_PIECE_BYTES];
         let mut copied_bytes = 0;
-        while copied_bytes < COPY_SLICE_BYTES && self.write.missing_bytes() > 0 {
+        while copied_bytes < SLICE_BYTES && self.write.missing_bytes() > 0 {
             let offset = self.pinned.len() - self.write.missing_bytes();
             let chunk = shard.pinned_chunk(&self.pinned, offset);
             let piece = &mut piece[..chunk.len().min(COPY_PIECE_BYTES)];

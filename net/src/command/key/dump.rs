@@ -7,6 +7,7 @@
 use pinion_engine::{PinnedValue, Shard, Value};
 
 use super::super::context::{Arguments, Context, Flow};
+use super::super::slices::refuse_pin;
 use super::super::task::{Step, Task};
 use super::{crc64, rdb, refuse_reply};
 use crate::core::limits::{DUMP_DIRECT_BYTES_MAX, DUMP_SLICE_BYTES};
@@ -34,7 +35,7 @@ pub(super) fn dump(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
         Ok(Some(pinned)) => Flow::Later(Box::new(Dumping::new(pinned))),
         // The item has just been found, and is long: so the bound on readers is what there is.
         Ok(None) | Err(_) => {
-            context.error("OOM too many large values are being read at once, try again later");
+            refuse_pin(context);
             Flow::Continue
         }
     }
