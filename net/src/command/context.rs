@@ -183,23 +183,43 @@ impl Context<'_> {
         self.error(&format!("ERR wrong number of arguments for '{name}' command"));
     }
 
-    /// Answers that there is no such command, as Redis words it.
+    /// Answers with an error that ends with bytes of the client's between two texts. The text
+    /// begins with its code.
+    pub fn error_about(&mut self, before: &str, bytes: &[u8], after: &str) {
+        self.error_bytes(&[before.as_bytes(), bytes, after.as_bytes()].concat());
+    }
+
+    /// The same as [`Context::error`], for a text that is not all ours.
+    pub(super) fn error_bytes(&mut self, text: &[u8]) {
+        self.counters.errors += 1;
+        let code_bytes = text.iter().position(|&byte| byte == b' ').unwrap_or(text.len());
+        self.server.statistics.count_error(&String::from_utf8_lossy(&text[..code_bytes]));
+        self.reply().error_bytes(text);
+    }
+
+    /// Answers that there is no such command, as Redis words it: with the first 128 bytes of the
+    /// name and of all arguments together.
     pub(super) fn unknown_command(&mut self, args: &Arguments<'_>) {
-        let name = printable(args.at(0), 128);
-        let mut text = format!("ERR unknown command '{name}', with args beginning with: ");
+        let mut text = b"ERR unknown command '".to_vec();
+        text.extend_from_slice(first_bytes(args.at(0), QUOTED_BYTES_MAX));
+        text.extend_from_slice(b"', with args beginning with: ");
+        let start = text.len();
         for arg in args.from(1) {
-            if text.len() >= 128 + name.len() {
+            let left = QUOTED_BYTES_MAX.saturating_sub(text.len() - start);
+            if left == 0 {
                 break;
             }
-            text.push_str(&format!("'{}' ", printable(arg, 128)));
+            text.push(b'\'');
+            text.extend_from_slice(first_bytes(arg, left));
+            text.extend_from_slice(b"' ");
         }
-        self.error(&text);
+        self.error_bytes(&text);
     }
 
     /// Answers that a container command has no such subcommand.
     pub fn unknown_subcommand(&mut self, command: &str, args: &Arguments<'_>) {
-        let name = printable(args.at(1), 128);
-        self.error(&format!("ERR unknown subcommand '{name}'. Try {command} HELP."));
+        let name = first_bytes(args.at(1), QUOTED_BYTES_MAX);
+        self.error_about("ERR unknown subcommand '", name, &format!("'. Try {command} HELP."));
     }
 
     /// Answers why a value could not be stored.
@@ -261,6 +281,14 @@ pub(super) fn write_value(out: &mut Vec<u8>, value: &Value<'_>) {
         out.extend_from_slice(chunk);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Bytes of a client's argument that an error repeats.
+pub(super) const QUOTED_BYTES_MAX: usize = 128;
+
+/// The first bytes of an argument.
+pub(super) fn first_bytes(bytes: &[u8], bytes_max: usize) -> &[u8] {
+    &bytes[..bytes.len().min(bytes_max)]
 }
 
 /// Bytes of a client as text for a one-line reply.

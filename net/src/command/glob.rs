@@ -25,6 +25,10 @@ pub(super) fn matches_within(
 
 #[inline]
 fn run(pattern: &[u8], text: &[u8], fold: bool, steps_left: &mut usize) -> Result<bool, Undecided> {
+    if text.is_empty() {
+        // Redis looks no further than to the end of the text, but at a lone star.
+        return Ok(matches!(pattern, [] | [b'*']));
+    }
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     loop {

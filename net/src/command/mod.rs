@@ -55,7 +55,11 @@ pub fn run(context: &mut Context<'_>, spec: Option<&'static Spec>, args: &Argume
     if !spec.accepts(args.len()) {
         context.spoil_transaction();
         context.server.statistics.of(spec.number).rejected += 1;
-        context.wrong_arity(spec.name);
+        if spec.name == "exec" {
+            transaction::abort(context);
+        } else {
+            context.wrong_arity(spec.name);
+        }
         return Flow::Continue;
     }
     if !spec.subcommands.is_empty() && args.len() > 1 {

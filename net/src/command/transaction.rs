@@ -246,6 +246,14 @@ fn exec(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
     Flow::Continue
 }
 
+/// Refuses an EXEC with arguments, which ends the transaction as any EXEC does.
+pub(super) fn abort(context: &mut Context<'_>) {
+    context.session.discard(context.shard);
+    context.session.watches.clear();
+    let text = "wrong number of arguments for 'exec' command";
+    context.error(&format!("EXECABORT Transaction discarded because of: {text}"));
+}
+
 /// Whether all watched keys are as WATCH saw them.
 fn are_unchanged(context: &mut Context<'_>) -> bool {
     let now_ms = context.now_ms;

@@ -72,7 +72,7 @@ impl Tested {
         match std::env::var_os("PINION_TESTED_SERVER") {
             Some(program) => Tested::Redis(Redis::start(Path::new(&program), settings)),
             None => {
-                let flags = [&["--value-max", VALUE_MAX], settings].concat();
+                let flags = [&["--value-max", VALUE_MAX, "--eviction", "lru"], settings].concat();
                 Tested::Pinion(Server::start(&flags))
             }
         }

@@ -51,12 +51,14 @@ const RULES: &[Rule] = &[
             let tolerance = match case.name.as_str() {
                 "ttl" | "expiretime" => 20,
                 "pttl" | "pexpiretime" => 20_000,
+                "object|idletime" => 20,
                 _ => return false,
             };
             let (Some(ours), Some(theirs)) = (case.ours.integer(), case.theirs.integer()) else {
                 return false;
             };
-            ours > 0 && theirs > 0 && ours.abs_diff(theirs) <= tolerance
+            let is_time = |time: i64| time > 0 || (time == 0 && case.name == "object|idletime");
+            is_time(ours) && is_time(theirs) && ours.abs_diff(theirs) <= tolerance
         },
     ),
     rule("keys in any order", "KEYS promises no order", |case| {
@@ -91,6 +93,30 @@ const RULES: &[Rule] = &[
         case.name == "client|getname" && case.theirs.bulk().is_some()
     })
     .old(),
+    rule("refusals of HELLO", "until 7.2 each option acts when it is read", |case| {
+        case.name == "hello" && case.theirs.error().is_some()
+    })
+    .old()
+    .drifting(),
+    rule("encodings", "Redis's tell how a value was written, ours what SET would make", |case| {
+        let is_one =
+            |node: &Node| [&b"int"[..], b"embstr", b"raw"].map(Some).contains(&node.bulk());
+        case.name == "object|encoding" && is_one(case.theirs) && is_one(case.ours)
+    }),
+    rule("references", "Redis shares small numbers, and queued arguments", |case| {
+        case.name == "object|refcount"
+            && case.ours.integer() == Some(1)
+            && case.theirs.integer().is_some_and(|count| count > 1)
+    }),
+    rule("deadlines in thousands of years", "ours have 47 bits of milliseconds", |case| {
+        let far_ms = match case.name.as_str() {
+            "ttl" | "expiretime" => 140_000_000_000,
+            "pttl" | "pexpiretime" => 140_000_000_000_000,
+            _ => return false,
+        };
+        let is_far = |node: &Node| node.integer().is_some_and(|time| time >= far_ms);
+        is_far(case.ours) && is_far(case.theirs)
+    }),
     rule("names of connections with a NUL", "7.2 sees no further than to the NUL", |case| {
         let has_nul = case.args.iter().any(|word| word.contains(&0));
         case.name == "client|setname" && has_nul && case.theirs.is_simple("OK")

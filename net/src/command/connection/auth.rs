@@ -4,7 +4,7 @@
 //! that user.
 
 use super::super::REDIS_VERSION;
-use super::super::context::{Arguments, Context, Flow, printable};
+use super::super::context::{Arguments, Context, Flow};
 use crate::protocol::number;
 
 /// The only user.
@@ -77,8 +77,7 @@ pub(super) fn hello(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
             }
             index += 2;
         } else {
-            let option = printable(args.at(index), 128);
-            context.error(&format!("ERR Syntax error in HELLO option '{option}'"));
+            context.error_about("ERR Syntax error in HELLO option '", args.at(index), "'");
             return Flow::Continue;
         }
     }

@@ -116,8 +116,7 @@ fn setinfo(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     } else if args.is(2, "LIB-VER") {
         &mut context.session.library_version
     } else {
-        let option = printable(args.at(2), 128);
-        context.error(&format!("ERR Unrecognized option '{option}'"));
+        context.error_about("ERR Unrecognized option '", args.at(2), "'");
         return Flow::Continue;
     };
     if is_plain(value) {

@@ -1,6 +1,6 @@
 //! EXPIRE and TTL in all their forms, and PERSIST.
 
-use super::super::context::{Arguments, Context, Flow, printable};
+use super::super::context::{Arguments, Context, Flow};
 use super::super::expiry::{self, Unit};
 use crate::protocol::number;
 
@@ -80,7 +80,7 @@ struct ExpireOptions {
 }
 
 impl ExpireOptions {
-    fn parse(args: &Arguments<'_>) -> Result<ExpireOptions, String> {
+    fn parse(args: &Arguments<'_>) -> Result<ExpireOptions, Vec<u8>> {
         let mut options = ExpireOptions::default();
         for index in 3..args.len() {
             if args.is(index, "NX") {
@@ -92,8 +92,7 @@ impl ExpireOptions {
             } else if args.is(index, "LT") {
                 options.if_earlier = true;
             } else {
-                let option = printable(args.at(index), 128);
-                return Err(format!("ERR Unsupported option {option}"));
+                return Err([b"ERR Unsupported option ", args.at(index)].concat());
             }
         }
         if options.if_none && (options.if_some || options.if_later || options.if_earlier) {
@@ -125,7 +124,7 @@ fn set_expiry(
     let options = match ExpireOptions::parse(args) {
         Ok(options) => options,
         Err(text) => {
-            context.error(&text);
+            context.error_bytes(&text);
             return Flow::Continue;
         }
     };

@@ -102,16 +102,14 @@ fn hint(
     None
 }
 
-/// The deadline of a time to live of 0 or more, 0 for none. One that is too far off becomes the
-/// latest.
+/// The deadline of a time to live of 0 or more, 0 for none. One that Redis cannot express has
+/// passed, as there.
 fn deadline(ttl: i64, is_absolute: bool, now_ms: u64) -> Deadline {
     if ttl == 0 {
         return Deadline::None;
     }
     let unit = if is_absolute { Unit::UnixMilliseconds } else { Unit::Milliseconds };
-    let latest = || expiry::deadline(i64::MAX / 2, Unit::Milliseconds, now_ms);
-    let at_ms = expiry::deadline(ttl, unit, now_ms).or_else(latest);
-    at_ms.map_or(Deadline::None, Deadline::At)
+    Deadline::At(expiry::deadline(ttl, unit, now_ms).unwrap_or(0))
 }
 
 /// How far a restoration has come.

@@ -222,7 +222,7 @@ fn write_entry(reply: &mut Writer<'_>, spec: &Spec, container: Option<&Spec>) {
     }
     write_words(reply, spec.categories);
     let tips = spec.tips.split_ascii_whitespace();
-    reply.array(tips.clone().count());
+    reply.set(tips.clone().count());
     tips.for_each(|tip| reply.bulk(tip.as_bytes()));
     reply.array(spec.keys.len());
     for keys in spec.keys {

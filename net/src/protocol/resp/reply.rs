@@ -60,13 +60,16 @@ impl<'a> Writer<'a> {
     /// stem from a client's argument, is written as a space.
     #[inline]
     pub fn error(&mut self, text: &str) {
-        self.line(b'-', text.as_bytes());
+        self.error_bytes(text.as_bytes());
     }
 
     /// The same for a text with bytes of a client's argument in it.
     #[inline]
     pub fn error_bytes(&mut self, text: &[u8]) {
-        self.line(b'-', text);
+        // An argument at its end may bring a line end, which Redis drops.
+        let is_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+        let end = text.iter().rposition(|byte| !is_end(byte)).map_or(0, |last| last + 1);
+        self.line(b'-', &text[..end]);
     }
 
     /// `:number`.
