@@ -74,8 +74,8 @@ impl Ages {
 }
 
 impl Shard {
-    /// About how long an item has not been used, in milliseconds; `None` when there is no such item.
-    /// Does not count as a use.
+    /// About how long an item has not been used, in milliseconds; `None` when there is no such
+    /// item. Does not count as a use.
     ///
     /// An item that was used since it came counts as used just now: see [`Shard::was_used`].
     /// Otherwise it is the time since it was written, which may be told too short by a fiftieth of

@@ -13,8 +13,8 @@
 //!   version. So what the old holder stores under the condition of its version is refused: the
 //!   version is the fence.
 //! - E3. Whatever becomes of the item ends its lease: a store, a delete, expiry, a mark as stale.
-//!   Those who wait for the holder learn of it by `ended_lease`; an eviction or a flush is not told,
-//!   so they must look now and then by themselves.
+//!   Those who wait for the holder learn of it by `ended_lease`; an eviction, a flush or a rename
+//!   is not told, so they must look now and then by themselves.
 //!
 //! Cost: 64 KiB, from the first lease on. A look at the table reads eight places, which are two
 //! cache lines; items without marks are never looked up here.
@@ -146,8 +146,8 @@ impl Shard {
     }
 
     /// Marks an item as stale and voids its lease, so that the next who asks may fetch a new value.
-    /// The item gets `version`, or the shard's next. Returns it, or `None` if there is no such item.
-    /// Happens in place unless the item had no marks before, or the version takes another form.
+    /// The item gets `version`, or the shard's next. Returns it, or `None` if there is no such
+    /// item. Happens in place unless the item had no marks before, or the version takes another form.
     ///
     /// # Errors
     ///
