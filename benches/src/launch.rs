@@ -144,7 +144,7 @@ impl Server {
         let Ok(mut stream) = TcpStream::connect(self.address) else { return false };
         let (question, answer) = match launch.protocol {
             Protocol::Resp => (&b"PING\r\n"[..], &b"+PONG"[..]),
-            Protocol::Memcached => (&b"version\r\n"[..], &b"VERSION"[..]),
+            Protocol::Memcached | Protocol::Meta => (&b"version\r\n"[..], &b"VERSION"[..]),
         };
         let mut reply = vec![0; answer.len()];
         stream.set_read_timeout(Some(ANSWER_TIMEOUT)).is_ok()

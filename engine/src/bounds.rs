@@ -256,6 +256,16 @@ pub(crate) const AGE_MARK_INTERVAL_MS: u64 = 1_000;
 /// Due entries that a write handles before it takes room from others.
 pub(crate) const EXPIRY_PER_ALLOCATION: usize = 16;
 
+/// Leases that a shard keeps the time of. The one that ends first is forgotten for another.
+pub(crate) const LEASES_MAX: usize = 4096;
+/// Places in which the time of one key's lease may be kept.
+pub(crate) const LEASE_WAYS: usize = 8;
+/// Ended leases that are kept for the caller to ask for.
+pub(crate) const LEASES_ENDED_MAX: usize = 256;
+/// How long a lease is out at most, in milliseconds, unless the caller says otherwise.
+pub(crate) const LEASE_TIMEOUT_MS: u64 = 10_000;
+
+const _: () = assert!((LEASES_MAX / LEASE_WAYS).is_power_of_two());
 const _: () = assert!(OFFSET_BITS > 32 && OFFSET_BITS <= 36, "4 bytes and a nibble");
 const _: () = assert!(OVERFLOW_INDEX_BITS as usize + SLOTS_PER_LINE + 1 == 32, "one word of meta");
 const _: () = assert!(SEGMENT_BYTES_MIN.is_power_of_two());

@@ -49,7 +49,7 @@ pub use bounds::{KEY_BYTES_MAX, LOG_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_
 pub use config::{Cost, EngineError, Eviction, Limits, ShardConfig};
 pub use errand::{Errand, Returned};
 pub use hash::KeyHash;
-pub use request::{Condition, Deadline, Deleted, Refusal, SetError, SetOptions, Stored};
+pub use request::{Condition, Deadline, Deleted, Marks, Refusal, SetError, SetOptions, Stored};
 pub use shard::{DATABASES, Editor, Expired, LargeWrite, PinLimit, PinnedValue, Shard};
 pub use stats::{Counters, DatabaseStats, ExpiryStats, PolicyStats, ShardStats, Work};
 pub use value::{Chunks, Entry, Part, Value};

@@ -28,6 +28,20 @@ pub enum Deadline {
     Keep,
 }
 
+/// What leases have marked an item with: see [`crate::Shard::grant_lease`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Marks {
+    /// The value is known to be out of date, and kept until somebody has fetched a new one.
+    pub stale: bool,
+    /// A client was told to fetch a new value.
+    pub token_sent: bool,
+}
+
+impl Marks {
+    /// No mark: an item as any other.
+    pub const NONE: Marks = Marks { stale: false, token_sent: false };
+}
+
 /// The terms of a [`crate::Shard::set`]. The default stores unconditionally, without deadline.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SetOptions {
@@ -39,6 +53,8 @@ pub struct SetOptions {
     pub deadline: Deadline,
     /// A version of the client's choice (memcached `E`). `None` takes the shard's next.
     pub version: Option<u64>,
+    /// The marks that the item has from now on; none, unless a lease says otherwise.
+    pub marks: Marks,
 }
 
 /// Why a conditional write did not take place.

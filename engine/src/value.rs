@@ -4,7 +4,8 @@
 //! are one slice; large ones lie in pages, and are read chunk by chunk.
 
 use crate::bounds::PAGE_ID_BYTES;
-use crate::item::Header;
+use crate::item::{self, Header};
+use crate::request::Marks;
 
 /// An item as a lookup found it.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,13 @@ impl<'a> Entry<'a> {
     #[must_use]
     pub fn deadline_ms(&self) -> Option<u64> {
         Header::decode(self.header).deadline.resolve(self.now_ms)
+    }
+
+    /// What leases have marked the item with.
+    #[must_use]
+    #[inline]
+    pub fn marks(&self) -> Marks {
+        item::marks(self.header)
     }
 }
 

@@ -103,7 +103,7 @@ impl Run {
         };
         let flags = self.random.one_in(2).then(|| self.random.next() as u32);
         let version = self.random.one_in(9).then(|| self.random.next());
-        SetOptions { condition, flags, deadline, version }
+        SetOptions { condition, flags, deadline, version, ..SetOptions::default() }
     }
 
     /// Checks the outcome of a write against the model, whose state before is `old`.

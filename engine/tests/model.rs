@@ -107,7 +107,7 @@ impl Run {
             _ => None,
         };
         let version = self.random.one_in(10).then(|| self.random.next() >> self.random.below(64));
-        SetOptions { condition, flags, deadline, version }
+        SetOptions { condition, flags, deadline, version, ..SetOptions::default() }
     }
 
     fn set(&mut self, key: u64) {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Parser;
@@ -43,6 +44,25 @@ pub struct Options {
     #[arg(long, default_value = "8MiB", value_name = "SIZE")]
     pub value_max: Size,
 
+    /// How long a client may take to fetch a value that memcached's meta commands have told it to
+    /// fetch, before another one is told: such as 500ms or 10s; 0 means until the item expires
+    #[arg(long, default_value = "10s", value_name = "TIME")]
+    pub lease_timeout: LeaseTimeout,
+
+    /// Let clients of the memcached port stop the server (`shutdown`) and set the memory of the
+    /// process (`cache_memlimit`)
+    #[arg(long)]
+    pub memcached_admin: bool,
+
+    /// A file of `user:password` lines: clients of the memcached port must begin with a `set` whose
+    /// data is a user and a password, separated by a space
+    #[arg(long, value_name = "FILE")]
+    pub memcached_auth: Option<PathBuf>,
+
+    /// memcached over UDP, which is not offered: only 0 is taken
+    #[arg(long, default_value_t = 0, value_name = "PORT", value_parser = no_udp)]
+    pub udp_port: u16,
+
     /// What happens when memory is full: tinylfu keeps what is used most for its size; lru, lfu,
     /// fifo and random evict by these rules; none refuses writes
     #[arg(long, default_value = "tinylfu", value_name = "POLICY")]
@@ -82,6 +102,15 @@ pub struct Options {
     /// Features of io_uring to do without, for tests: names separated by commas, or `all`
     #[arg(long, default_value = "", value_name = "FEATURES", hide_default_value = true)]
     pub ring_hide: FeatureSet,
+}
+
+fn no_udp(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(0) => Ok(0),
+        _ => Err("there is no UDP port: memcached over UDP is open to abuse for amplified \
+                  attacks, and its own default is off; leave it at 0"
+            .to_owned()),
+    }
 }
 
 /// A number of bytes, with an optional unit: `k`, `kb`, `kib`, `m`, `g` and so on. As in Redis,
@@ -147,6 +176,36 @@ impl FromStr for MemcachedPort {
                 .map(MemcachedPort::Fixed)
                 .map_err(|_| format!("'{text}' is not a port (1 to 65535), 0 or auto")),
         }
+    }
+}
+
+/// How long a lease is out at most.
+///
+/// The default, 10 s, is longer than clients of a database usually wait for an answer, so that a
+/// winner that is merely slow is not overtaken, and shorter than people wait for a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseTimeout {
+    /// Milliseconds; `None` until the item goes.
+    pub ms: Option<u64>,
+}
+
+impl FromStr for LeaseTimeout {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<LeaseTimeout, String> {
+        const MS_MAX: u64 = 86_400_000;
+        let wrong = || format!("'{text}' is not a time such as 500ms or 10s, up to 86400s, or 0");
+        if text == "0" {
+            return Ok(LeaseTimeout { ms: None });
+        }
+        let (digits, factor) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+            (Some(digits), _) => (digits, 1),
+            (None, Some(digits)) => (digits, 1_000),
+            (None, None) => return Err(wrong()),
+        };
+        let count = digits.parse::<u64>().map_err(|_| wrong())?;
+        let ms = count.checked_mul(factor).filter(|ms| (1..=MS_MAX).contains(ms));
+        ms.map(|ms| LeaseTimeout { ms: Some(ms) }).ok_or_else(wrong)
     }
 }
 
@@ -259,6 +318,25 @@ mod tests {
         }
         assert_eq!(Size(8 << 20).to_string(), "8MiB");
         assert_eq!(Size(17_500_000).to_string(), "17500000");
+    }
+
+    #[test]
+    fn udp_is_refused_in_words() {
+        assert!(Options::try_parse_from(["pinion", "--udp-port", "0"]).is_ok());
+        let error = Options::try_parse_from(["pinion", "--udp-port", "11211"]).expect_err("no UDP");
+        assert!(error.to_string().contains("there is no UDP port"), "{error}");
+    }
+
+    #[test]
+    fn lease_timeouts_have_units_or_are_off() {
+        let options = Options::try_parse_from(["pinion"]).expect("no argument is needed");
+        assert_eq!(options.lease_timeout.ms, Some(10_000));
+        for (text, ms) in [("0", None), ("1ms", Some(1)), ("86400s", Some(86_400_000))] {
+            assert_eq!(text.parse(), Ok(LeaseTimeout { ms }), "{text}");
+        }
+        for text in ["", "s", "10", "0s", "-1s", "1.5s", "86401s", "99999999999999999999s"] {
+            assert!(text.parse::<LeaseTimeout>().is_err(), "{text}");
+        }
     }
 
     #[test]

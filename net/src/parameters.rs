@@ -28,6 +28,7 @@ pub(crate) fn settings(options: &Options, connections_max: usize, port: u16) -> 
         value_bytes_max: options.value_max.0 as usize,
         password: options.requirepass.clone().into_bytes(),
         allows_debug: options.enable_debug_command,
+        memcached_admin: options.memcached_admin,
         ..Settings::default()
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use pinion_engine::{EngineError, Shard, ShardConfig};
 use pinion_ring::{DataRing, RingError, RingOptions};
 
 use crate::clock::{self, Clock};
+use crate::command::memcached::Credentials;
 use crate::connection::Protocol;
 use crate::control::{self, ServerFacts};
 use crate::core::limits::DESCRIPTORS_RESERVED;
@@ -132,7 +134,8 @@ impl Server {
         let (inbox, messages) = Inbox::new(requests_in);
         let (ready_in, ready) = channel();
         let port = port_of(&addresses, Protocol::Resp);
-        let settings = parameters::settings(options, plan.connections_max, port);
+        let mut settings = parameters::settings(options, plan.connections_max, port);
+        settings.memcached_users = memcached_users(options)?.map(Arc::new);
         let core_options = CoreOptions {
             connections_max: plan.connections_max,
             flush_after: options.flush_after as usize,
@@ -251,6 +254,7 @@ impl CoreSetup {
     fn make(self) -> Result<Core<DataRing>, StartError> {
         let clock = Clock::start();
         let mut shard = make_shard(&self.shard)?;
+        shard.set_lease_timeout(self.options.lease_timeout.ms);
         if self.options.prefault {
             shard.prefault();
         }
@@ -440,6 +444,19 @@ fn listen_error(error: &io::Error, ip: IpAddr, port: u16, flag: &str) -> StartEr
         }
         _ => format!("cannot listen on {address}: {error}"),
     })
+}
+
+/// The users of the memcached port, from the file that the options name.
+fn memcached_users(options: &Options) -> Result<Option<Credentials>, StartError> {
+    let Some(file) = &options.memcached_auth else { return Ok(None) };
+    let wrong = |why: String| {
+        StartError(format!(
+            "--memcached-auth {}: {why}; write a line user:password",
+            file.display()
+        ))
+    };
+    let text = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
+    Credentials::parse(&text).map(Some).map_err(wrong)
 }
 
 fn port_of(addresses: &[Address], protocol: Protocol) -> u16 {

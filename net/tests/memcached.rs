@@ -244,7 +244,7 @@ fn administration_answers() {
         ("verbosity x\r\n", BAD_FORMAT),
         ("stats reset\r\n", "RESET\r\n"),
         ("stats unheard-of\r\n", "ERROR\r\n"),
-        ("stats items\r\nstats slabs\r\n", "END\r\nEND\r\n"),
+        ("stats items\r\nstats conns\r\n", "END\r\nEND\r\n"),
     ] {
         assert_eq!(client.ask(request), answer, "{request:?}");
     }

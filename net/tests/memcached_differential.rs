@@ -1,7 +1,7 @@
 //! The same requests to a real memcached and to this server, reply by reply.
 //!
 //! Left out, since they differ by design or by chance: `version`, `stats`, and the meta commands
-//! (not there yet); expiry within seconds, since memcached counts whole ones. The versions of
+//! (see `memcached_meta_differential`); expiry within seconds, since memcached counts whole ones. The versions of
 //! `gets` are compared by what `cas` makes of them. Every other difference is in [`accepted`] and
 //! [`is_left_out`], with its reason.
 
@@ -11,59 +11,13 @@ mod protocol_support;
 mod support;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use protocol_support::Random;
-use support::{Client, Server, tools};
+use support::memcached::Memcached;
+use support::{Client, Server};
 
 const VERBS: [&str; 6] = ["set", "add", "replace", "append", "prepend", "cas"];
-
-/// A memcached on a free port, killed when dropped.
-struct Memcached {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Memcached {
-    /// `None` if there is no memcached, and the test is to be skipped.
-    fn start(name: &str) -> Option<Memcached> {
-        let program = tools::program("memcached")?;
-        // memcached chooses the port, and tells it in a file.
-        let file = std::env::temp_dir().join(format!("pinion-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_file(&file);
-        let child = Command::new(program)
-            .args(["-l", "127.0.0.1", "-p", "-1", "-U", "0", "-m", "256", "-t", "1", "-u", "root"])
-            // Its maintenance thread holds items for a while, and then numbers are stored anew
-            // instead of in place, which shows in their length.
-            .args(["-o", "no_lru_maintainer,no_lru_crawler"])
-            .env("MEMCACHED_PORT_FILENAME", &file)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("memcached starts");
-        let mut memcached = Memcached { child, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
-        let start = Instant::now();
-        while memcached.address.port() == 0 {
-            let text = std::fs::read_to_string(&file).unwrap_or_default();
-            if let Some(port) = text.lines().find_map(|line| line.strip_prefix("TCP INET: ")) {
-                memcached.address.set_port(port.trim().parse().expect("a port"));
-            }
-            assert!(start.elapsed() < Duration::from_secs(20), "memcached tells no port");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        let _ = std::fs::remove_file(&file);
-        Some(memcached)
-    }
-}
-
-impl Drop for Memcached {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// Why a difference is right, or `None` if it is not.
 fn accepted(request: &[u8], ours: &str, theirs: &str) -> Option<&'static str> {

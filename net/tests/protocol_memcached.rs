@@ -10,7 +10,8 @@ mod reference;
 mod support;
 
 use pinion_net::protocol::memcached::{
-    Limits, Meta, MetaData, Parse, Progress, Request, Store, StoreVerb, parse, parse_open,
+    Administration, Limits, Meta, MetaData, Parse, Progress, Request, Store, StoreVerb,
+    WAIT_MS_MAX, parse, parse_flags, parse_open,
 };
 use proptest::prelude::*;
 use support::Random;
@@ -65,6 +66,17 @@ fn describe(request: &Request<'_>) -> String {
         Request::Verbosity { level, .. } => format!("verbosity {level}"),
         Request::Stats { args } => format!("stats {}", show_all(*args)),
         Request::Quit => "quit".into(),
+        Request::Administration { verb, args, .. } => {
+            let name = match verb {
+                Administration::Shutdown => "shutdown",
+                Administration::MemoryLimit => "cache_memlimit",
+                Administration::Slabs => "slabs",
+                Administration::Lru => "lru",
+                Administration::LruCrawler => "lru_crawler",
+                Administration::Watch => "watch",
+            };
+            format!("{name} {}", show_all(*args))
+        }
         Request::MetaNoop => "mn".into(),
         Request::Meta(Meta { verb, key, flags, data }) => {
             let data = match data {
@@ -210,6 +222,13 @@ fn random_request(random: &mut Random) -> Vec<u8> {
         "get",
         "gets",
         "gat",
+        "bget",
+        "shutdown",
+        "cache_memlimit",
+        "slabs",
+        "lru",
+        "lru_crawler",
+        "watch",
         "gats",
         "delete",
         "incr",
@@ -295,7 +314,7 @@ fn random_and_mutated_streams_agree_with_the_reference() {
     // Neither side of the parser may go untested.
     assert!(refused > STREAMS / 4, "{refused}");
     assert!(accepted > STREAMS / 4, "{accepted}");
-    assert!(closed > STREAMS / 200, "{closed}");
+    assert!(closed > STREAMS / 250, "{closed}");
 }
 
 #[test]
@@ -357,4 +376,41 @@ proptest! {
         let outcome = run(&stream, &cuts, &Limits::default());
         prop_assert_eq!(outcome, Outcome { events, consumed: stream.len() });
     }
+}
+
+/// The flags of meta commands, as random words: none panics, and a key that is taken is one.
+#[test]
+fn random_flags_of_meta_commands_are_taken_or_refused() {
+    const LETTERS: &[u8] = b"vkstcfhluqxIPLObNTRCEFMJDwS?";
+    let mut random = Random::from_environment("random_flags_of_meta_commands");
+    let (mut taken, mut refused) = (0, 0);
+    for _ in 0..200_000 {
+        let length = 1 + random.below(12);
+        let mut line = b"mg ".to_vec();
+        line.extend(random.bytes_of(b"Zm9vYg==abc-/+", length).into_iter().chain([b'A']));
+        for _ in 0..random.below(5) {
+            line.push(b' ');
+            line.push(random.pick(LETTERS));
+            if random.one_in(2) {
+                line.extend(random_number(&mut random));
+            }
+        }
+        line.extend_from_slice(b"\r\n");
+        let outcome = parse(&line, &mut Progress::default(), &Limits::default());
+        let Parse::Complete { request: Request::Meta(meta), .. } = outcome else { continue };
+        let mut decoded = None;
+        match parse_flags(meta.key, meta.flags, &mut decoded) {
+            Ok((flags, key)) => {
+                taken += 1;
+                assert!((1..=250).contains(&key.len()), "{}", show(&line));
+                assert!(flags.has(b'b') || key == meta.key, "{}", show(&line));
+                assert!(flags.wait_ms <= WAIT_MS_MAX, "{}", show(&line));
+            }
+            Err(error) => {
+                refused += 1;
+                assert!(error.text().starts_with("CLIENT_ERROR "));
+            }
+        }
+    }
+    assert!(taken > 20_000 && refused > 20_000, "{taken} {refused}");
 }

@@ -60,7 +60,8 @@ impl Requests {
     pub(crate) fn get(&mut self, key: &[u8]) {
         match self.protocol {
             Protocol::Resp => self.resp(&[b"GET", key]),
-            Protocol::Memcached => self.line(&[b"get ", key]),
+            // Either speaks the classic commands.
+            Protocol::Memcached | Protocol::Meta => self.line(&[b"get ", key]),
         }
         self.count += 1;
     }
@@ -75,7 +76,7 @@ impl Requests {
             (Protocol::Resp, Expiry::At(ms)) => {
                 self.resp(&[b"SET", key, value, b"PXAT", ms.to_string().as_bytes()]);
             }
-            (Protocol::Memcached, expiry) => {
+            (Protocol::Memcached | Protocol::Meta, expiry) => {
                 let seconds = match expiry {
                     Expiry::None => 0,
                     Expiry::After(ms) => (ms / 1000).max(1),
@@ -225,7 +226,7 @@ impl Wire {
                     other => Err(unexpected(&format!("{other:?} to DBSIZE"))),
                 }
             }
-            Protocol::Memcached => {
+            Protocol::Memcached | Protocol::Meta => {
                 let items = self.figure("curr_items")?;
                 Ok(items.ok_or_else(|| unexpected("no curr_items"))? as u64)
             }
@@ -248,7 +249,7 @@ impl Wire {
                     other => return Err(unexpected(&format!("{other:?} to INFO"))),
                 }
             }
-            Protocol::Memcached => {
+            Protocol::Memcached | Protocol::Meta => {
                 self.requests.line(&[b"stats"]);
                 self.send()?;
                 self.text_until_end()?

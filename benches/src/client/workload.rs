@@ -24,6 +24,8 @@ pub enum Protocol {
     Resp,
     /// The classic text protocol of memcached.
     Memcached,
+    /// Its meta commands: `mg` with `v`, and `ms`.
+    Meta,
 }
 
 /// What a request does.
@@ -138,6 +140,10 @@ impl Hit {
             (Protocol::Memcached, Operation::Set) => {
                 Hit { bytes: "STORED\r\n".len(), head: *b"ST" }
             }
+            (Protocol::Meta, Operation::Get) => {
+                Hit { bytes: "VA \r\n\r\n".len() + length.len() + value_bytes, head: *b"VA" }
+            }
+            (Protocol::Meta, Operation::Set) => Hit { bytes: "HD\r\n".len(), head: *b"HD" },
         }
     }
 }
@@ -209,6 +215,10 @@ impl FrameTemplate {
             (Protocol::Memcached, Operation::Set) => {
                 ("set ".to_string(), format!(" 0 0 {value_bytes}\r\n{value}\r\n"))
             }
+            (Protocol::Meta, Operation::Get) => ("mg ".to_string(), " v\r\n".to_string()),
+            (Protocol::Meta, Operation::Set) => {
+                ("ms ".to_string(), format!(" {value_bytes}\r\n{value}\r\n"))
+            }
         };
         FrameTemplate {
             frame: format!("{before}{key}{after}").into_bytes().into(),
@@ -264,6 +274,7 @@ pub(super) mod tests {
             "*3\r\n$3\r\nSET\r\n$8\r\nk0000123\r\n$10\r\nvvvvvvvvvv\r\n"
         );
         assert_eq!(frame(Protocol::Memcached, Operation::Get), "get k0000123\r\n");
+        assert_eq!(frame(Protocol::Meta, Operation::Get), "mg k0000123 v\r\n");
         assert_eq!(
             frame(Protocol::Memcached, Operation::Set),
             "set k0000123 0 0 10\r\nvvvvvvvvvv\r\n"

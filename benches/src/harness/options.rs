@@ -72,7 +72,8 @@ impl FromStr for Variant {
 #[derive(Clone, Debug, Args)]
 pub struct CommonOptions {
     /// Servers to compare: floor-epoll, floor-ring, floor-glommio, redis, memcached, pinion,
-    /// pinion-bare. A floor or pinion with @memcached behind it speaks memcached's text protocol
+    /// pinion-bare. A floor or pinion with @memcached behind it speaks memcached's text protocol,
+    /// pinion and memcached with @meta its meta commands
     #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
     pub servers: Vec<String>,
     /// One more pinion, with these arguments (split at blanks); may be repeated

@@ -76,10 +76,14 @@ impl ServerSpec {
             None => (full_name, None),
             Some((name, "resp")) => (name, Some(Protocol::Resp)),
             Some((name, "memcached")) => (name, Some(Protocol::Memcached)),
+            Some((name, "meta")) => (name, Some(Protocol::Meta)),
             Some((_, other)) => return Err(usage(format!("unknown protocol '{other}'"))),
         };
         let chosen = protocol.unwrap_or(Protocol::Resp);
         let mut spec = match name {
+            "floor-epoll" | "floor-ring" | "floor-glommio" if chosen == Protocol::Meta => {
+                return Err(usage(format!("{name} does not speak that protocol")));
+            }
             "floor-epoll" => ServerSpec::floor("epoll", chosen, options)?,
             "floor-ring" => ServerSpec::floor("ring", chosen, options)?,
             "floor-glommio" => ServerSpec::floor("glommio-ring", chosen, options)?,
@@ -93,7 +97,7 @@ impl ServerSpec {
             },
             "memcached" if protocol != Some(Protocol::Resp) => ServerSpec {
                 name: String::new(),
-                protocol: Protocol::Memcached,
+                protocol: protocol.unwrap_or(Protocol::Memcached),
                 flavour: Flavour::Memcached,
                 program: options.memcached.clone(),
             },
@@ -174,7 +178,7 @@ impl ServerSpec {
             Flavour::Pinion(extra) => {
                 let (resp_port, memcached_port) = match self.protocol {
                     Protocol::Resp => (port, spare_port),
-                    Protocol::Memcached => (spare_port, port),
+                    Protocol::Memcached | Protocol::Meta => (spare_port, port),
                 };
                 let ours = [
                     ("--bind", "127.0.0.1".to_string()),
@@ -252,6 +256,7 @@ mod tests {
         assert!(refusal("--servers nginx").contains("nginx"));
         assert!(refusal("--servers redis@memcached").contains("redis"));
         assert!(refusal("--servers memcached@resp").contains("memcached"));
+        assert!(refusal("--servers floor-ring@meta").contains("floor-ring"));
         assert!(refusal("--servers floor-ring@http").contains("http"));
         assert!(refusal("--servers redis,redis").contains("twice"));
         assert!(refusal("--servers pinion").contains("--pinion"));

@@ -60,6 +60,13 @@ impl Frames {
                 miss_bytes: "END\r\n".len(),
                 stored_bytes: "STORED\r\n".len(),
             },
+            Protocol::Meta => Frames {
+                get: Template::new("mg ", " v\r\n"),
+                set: Template::new("ms ", &format!(" {value_bytes}\r\n{value}\r\n")),
+                hit_bytes: "VA \r\n\r\n".len() + digits + value_bytes,
+                miss_bytes: "EN\r\n".len(),
+                stored_bytes: "HD\r\n".len(),
+            },
         }
     }
 

@@ -10,6 +10,7 @@ use std::io::Write;
 
 use pinion_engine::{KeyHash, SetOptions, Shard};
 use pinion_net::core::limits::BATCH_COMMANDS_MAX;
+use pinion_net::protocol::number::write_u64;
 use pinion_net::protocol::{memcached, resp};
 use serde_json::{Value, json};
 
@@ -155,7 +156,7 @@ impl Stretch {
     fn parse(&self, protocol: Protocol) -> usize {
         match protocol {
             Protocol::Resp => self.parse_resp(),
-            Protocol::Memcached => self.parse_memcached(),
+            Protocol::Memcached | Protocol::Meta => self.parse_memcached(),
         }
     }
 
@@ -242,6 +243,15 @@ impl Stretch {
                     writer.end();
                 }
                 (Protocol::Memcached, Operation::Set) => memcached::Writer::new(output).stored(),
+                (Protocol::Meta, Operation::Get) => {
+                    let value = black_box(value);
+                    output.extend_from_slice(b"VA ");
+                    write_u64(output, value.len() as u64);
+                    output.extend_from_slice(b"\r\n");
+                    output.extend_from_slice(value);
+                    output.extend_from_slice(b"\r\n");
+                }
+                (Protocol::Meta, Operation::Set) => output.extend_from_slice(b"HD\r\n"),
             }
         }
         black_box(output.as_slice());

@@ -117,7 +117,7 @@ impl Rig {
     pub fn peers(&self, protocol: Protocol) -> &[Peer] {
         match protocol {
             Protocol::Resp => &self.resp,
-            Protocol::Memcached => &self.memcached,
+            Protocol::Memcached | Protocol::Meta => &self.memcached,
         }
     }
 

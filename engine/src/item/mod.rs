@@ -13,8 +13,9 @@
 //!             bit 5     the attributes byte follows
 //!             bit 6     dead: overwritten, deleted or expired
 //!             bit 7     key length in 2 bytes
-//! attributes  bit 0     two more bytes of the version; bits 1 (stale) and 2 (lease token sent) are
-//!                       reserved and 0; bits 3-7 the space (see `shard::databases`)
+//! attributes  bit 0     two more bytes of the version
+//!             bits 1-2  the marks of `shard::lease`: the value is stale, a lease was handed out
+//!             bits 3-7  the space (see `shard::databases`)
 //! ```
 //!
 //! Integers are little-endian, nothing is padded or aligned: a 16-byte key with a 64-byte value
@@ -29,6 +30,7 @@ pub(crate) use front::{Front, key_is};
 
 use crate::bounds::{DEADLINE_BITS, PAGE_ID_BYTES};
 use crate::hash::SPACES;
+use crate::request::Marks;
 
 const DEADLINE_MASK: u8 = 0b11;
 const DEADLINE_NEAR: u8 = 1;
@@ -43,6 +45,8 @@ const ATTRIBUTES: u8 = 1 << 5;
 const DEAD: u8 = 1 << 6;
 const LONG_KEY: u8 = 1 << 7;
 const WIDE_VERSION: u8 = 1;
+const STALE: u8 = 1 << 1;
+const TOKEN_SENT: u8 = 1 << 2;
 const SPACE_SHIFT: u32 = 3;
 const _: () = assert!(SPACES == 1 << (u8::BITS - SPACE_SHIFT));
 
@@ -124,6 +128,8 @@ pub(crate) struct Header {
     pub(crate) plane: bool,
     /// The key's space.
     pub(crate) space: u8,
+    /// What leases have marked the item with.
+    pub(crate) marks: Marks,
 }
 
 impl Header {
@@ -157,12 +163,11 @@ impl Header {
         if self.key_bytes > 0xff {
             out.push(self.key_bytes as u64 >> 8, 1);
         }
-        let wide = matches!(self.version, Version::Wide(_));
-        if wide || self.space != 0 {
-            let attributes = (u8::from(wide) * WIDE_VERSION) | (self.space << SPACE_SHIFT);
+        let attributes = self.attributes();
+        if attributes != 0 {
             out.push(u64::from(attributes), 1);
         }
-        if wide {
+        if attributes & WIDE_VERSION != 0 {
             out.push(version >> NARROW_VERSION_BITS, 2);
         }
         out.push(self.value_bytes as u64, VALUE_LENGTH_BYTES[usize::from(self.value_form())]);
@@ -241,6 +246,7 @@ impl Header {
             deadline,
             plane,
             space: attributes >> SPACE_SHIFT,
+            marks: marks_of(attributes),
         };
         (header, at)
     }
@@ -256,9 +262,18 @@ impl Header {
         deadline
             | self.value_form() << VALUE_SHIFT
             | bit(self.flags != 0, FLAGS)
-            | bit(matches!(self.version, Version::Wide(_)) || self.space != 0, ATTRIBUTES)
+            | bit(self.attributes() != 0, ATTRIBUTES)
             | bit(self.dead, DEAD)
             | bit(self.key_bytes > 0xff, LONG_KEY)
+    }
+
+    /// The attributes byte, which is left out if it is 0.
+    fn attributes(&self) -> u8 {
+        let bit = |set: bool, bit: u8| if set { bit } else { 0 };
+        bit(matches!(self.version, Version::Wide(_)), WIDE_VERSION)
+            | bit(self.marks.stale, STALE)
+            | bit(self.marks.token_sent, TOKEN_SENT)
+            | self.space << SPACE_SHIFT
     }
 
     fn value_form(&self) -> u8 {
@@ -269,6 +284,16 @@ impl Header {
             _ => 2,
         }
     }
+}
+
+fn marks_of(attributes: u8) -> Marks {
+    Marks { stale: attributes & STALE != 0, token_sent: attributes & TOKEN_SENT != 0 }
+}
+
+/// The marks of the item at the front of `bytes`: one byte says that most have none.
+#[inline]
+pub(crate) fn marks(bytes: &[u8]) -> Marks {
+    if bytes[0] & ATTRIBUTES == 0 { Marks::NONE } else { Header::decode(bytes).marks }
 }
 
 /// Marks the item at the front of `bytes` dead.

@@ -14,6 +14,7 @@ const PLAIN: Header = Header {
     deadline: StoredDeadline::None,
     plane: false,
     space: 0,
+    marks: Marks::NONE,
 };
 
 #[test]
@@ -63,6 +64,22 @@ fn every_combination_of_fields_reads_back() {
             }
         }
     }
+}
+
+#[test]
+fn marks_take_the_attributes_byte_and_share_it() {
+    for (stale, token_sent) in [(true, false), (false, true), (true, true)] {
+        let of_item = Marks { stale, token_sent };
+        for (version, space) in [(Version::Counted(7), 0), (Version::Wide(u64::MAX), 31)] {
+            let header = Header { marks: of_item, version, space, ..PLAIN };
+            let mut bytes = [0; HEADER_BYTES_MAX + 16];
+            let header_bytes = header.encode(&mut bytes);
+            assert_eq!(Header::decode_with_length(&bytes), (header, header_bytes));
+            assert_eq!(marks(&bytes), of_item);
+        }
+    }
+    let marked = Header { marks: Marks { stale: true, token_sent: false }, ..PLAIN };
+    assert_eq!(marked.header_bytes(), PLAIN.header_bytes() + 1);
 }
 
 #[test]

@@ -23,6 +23,7 @@ fn header(value_bytes: usize, version: Version) -> Header {
         deadline: StoredDeadline::None,
         plane: false,
         space: 0,
+        marks: crate::request::Marks::default(),
     }
 }
 

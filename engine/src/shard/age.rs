@@ -77,18 +77,24 @@ impl Shard {
     /// About how long an item has not been used, in milliseconds; `None` when there is no such
     /// item. Does not count as a use.
     ///
-    /// An item that was read or overwritten since it came counts as used just now, for as long as
-    /// its counter of uses shows that; how soon that fades is up to the eviction policy, and under
-    /// one that counts uses, every item counts as used. Otherwise it is the time since it was
-    /// written, which may be told too short by a fiftieth of the shard's age or a second, and 0
-    /// where a client chose the version.
+    /// An item that was used since it came counts as used just now: see [`Shard::was_used`].
+    /// Otherwise it is the time since it was written, which may be told too short by a fiftieth of
+    /// the shard's age or a second, and 0 where a client chose the version.
     pub fn idle_ms(&mut self, hash: KeyHash, key: &[u8], now_ms: u64) -> Option<u64> {
         self.tick(now_ms);
         let found = self.find_live(hash, key)?;
-        let was_used = self.table.slot(found.slot).frequency > 0;
+        let was_used = self.table.slot(found.slot).referenced;
         let Version::Counted(version) = found.header.version else { return Some(0) };
         let written_ms = self.ages.written_by(version).filter(|_| !was_used);
         Some(written_ms.map_or(0, |written_ms| self.now_ms.saturating_sub(written_ms)))
+    }
+
+    /// Whether an item was read or overwritten since it came, or since the eviction policy has
+    /// passed it and forgotten; `None` when there is no such item. Does not count as a use.
+    pub fn was_used(&mut self, hash: KeyHash, key: &[u8], now_ms: u64) -> Option<bool> {
+        self.tick(now_ms);
+        let found = self.find_live(hash, key)?;
+        Some(self.table.slot(found.slot).referenced)
     }
 }
 

@@ -9,6 +9,7 @@ use super::{Found, Shard};
 use crate::bounds::PAGE_BYTES_MAX;
 use crate::hash::KeyHash;
 use crate::item::{Header, Version};
+use crate::request::Marks;
 
 /// A value that is being changed in place, from [`Shard::edit`].
 #[derive(Debug)]
@@ -38,6 +39,8 @@ impl Shard {
         let header = Header {
             version: Version::counted(self.version + 1),
             value_bytes: old_bytes.max(length_bytes),
+            // A change ends a lease, as any other store does.
+            marks: Marks::NONE,
             ..found.header
         };
         let page_bytes = self.log.page_bytes();
@@ -52,6 +55,9 @@ impl Shard {
             return None;
         }
         header.encode(self.log.at_mut(found.offset, found.header_bytes));
+        if found.header.marks.token_sent {
+            self.leases.end(hash);
+        }
         let found = Found { header, ..found };
         self.mark_used(hash, found.slot, found.offset);
         self.counters.overwrites_in_place += 1;

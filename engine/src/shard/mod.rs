@@ -27,6 +27,7 @@ mod edit;
 mod errands;
 mod expire;
 mod large;
+mod lease;
 mod read;
 mod rename;
 mod residents;
@@ -44,6 +45,7 @@ use databases::Databases;
 pub use edit::Editor;
 pub use expire::Expired;
 pub use large::{LargeWrite, PinLimit, PinnedValue};
+use lease::Leases;
 use residents::Seen;
 
 use crate::bounds::{
@@ -69,6 +71,7 @@ pub struct Shard {
     log: Log,
     expiry: Expiry,
     databases: Databases,
+    leases: Leases,
     hash_seed: u64,
     limits: Limits,
     reserve_bytes: usize,
@@ -155,6 +158,7 @@ impl Shard {
             log,
             expiry,
             databases: Databases::new(),
+            leases: Leases::new(),
             hash_seed: config.hash_seed,
             limits: config.limits,
             reserve_bytes: plan.reserve_bytes,
@@ -363,6 +367,9 @@ impl Shard {
         let deadline_ms = header.deadline.resolve(self.now_ms);
         self.expiry.note_end(deadline_ms, state, self.now_ms);
         self.databases.note_end(header.space, deadline_ms, state);
+        if header.marks.token_sent {
+            self.leases.end(hash);
+        }
         self.counters.expired += u64::from(state == State::Expired);
         self.log.bury(offset, header, state);
         self.table.remove(hash, slot);

@@ -9,7 +9,7 @@ use crate::hash::KeyHash;
 use crate::item::{self, DEADLINE_MS_MAX, Header, StoredDeadline, Version};
 use crate::log::State;
 use crate::policy::Queue;
-use crate::request::{Deadline, Deleted, SetError, SetOptions, Stored};
+use crate::request::{Deadline, Deleted, Marks, SetError, SetOptions, Stored};
 use crate::shard::room::Need;
 
 /// An item on its way in. The header's deadline and plane are settled when it is written.
@@ -103,10 +103,15 @@ impl Shard {
             deadline: StoredDeadline::None,
             plane: false,
             space: hash.space(),
+            marks: options.marks,
         };
         let new = NewItem { hash, key, value, header, deadline_ms };
         if !old.is_some_and(|old| self.overwrite(&new, &old)) {
             self.place(&new, old)?;
+        }
+        let had_lease = old.is_some_and(|old| old.header.marks.token_sent);
+        if had_lease || options.marks.token_sent {
+            self.leases.stored(hash, had_lease, options.marks.token_sent, self.now_ms);
         }
         self.version += 1;
         self.finish_write();
@@ -149,8 +154,31 @@ impl Shard {
         }
         let widest = Header { deadline: StoredDeadline::Far(0), ..found.header };
         let queue = self.log.queue_of(found.offset);
-        let cost = self.log.cost_of(&widest) - self.log.cost_of(&found.header);
-        let need = Need { queue, log_bytes: self.log.item_bytes(&widest), pages: 0, cost };
+        let Some(found) = self.open_for_rewrite(hash, key, &found, &widest)? else {
+            return Ok(None);
+        };
+        let deadline = StoredDeadline::shortest(deadline_ms, self.now_ms);
+        let filing = self.plan_filing(Some(&found), deadline_ms);
+        let header = Header { deadline, plane: filing.plane, ..found.header };
+        let offset = self.rewrite(&found, queue, &header);
+        self.mark_used(hash, found.slot, offset);
+        self.finish_filing(hash, &filing);
+        self.sweep_some();
+        Ok(Some(version))
+    }
+
+    /// Makes room in its queue for an item to be written again, with a header that is no longer
+    /// than `widest`. Where the item is then, or `None` if making room has evicted it.
+    pub(super) fn open_for_rewrite(
+        &mut self,
+        hash: KeyHash,
+        key: &[u8],
+        found: &Found,
+        widest: &Header,
+    ) -> Result<Option<Found>, SetError> {
+        let queue = self.log.queue_of(found.offset);
+        let cost = self.log.cost_of(widest).saturating_sub(self.log.cost_of(&found.header));
+        let need = Need { queue, log_bytes: self.log.item_bytes(widest), pages: 0, cost };
         if need.log_bytes > self.log.segment_bytes() {
             return Err(SetError::TooLarge);
         }
@@ -161,20 +189,19 @@ impl Shard {
         if !self.log.open_head(queue, need.log_bytes) {
             return Err(SetError::NoSpace);
         }
-        let deadline = StoredDeadline::shortest(deadline_ms, self.now_ms);
-        let filing = self.plan_filing(Some(&found), deadline_ms);
-        let header = Header { deadline, plane: filing.plane, ..found.header };
-        let item_bytes = self.log.item_bytes(&header);
-        let offset = self.log.append(queue, item_bytes, self.log.cost_of(&header));
+        Ok(Some(found))
+    }
+
+    /// Writes an item again at the open head of `queue`, with another header. Where it is now.
+    pub(super) fn rewrite(&mut self, found: &Found, queue: Queue, header: &Header) -> u64 {
+        let item_bytes = self.log.item_bytes(header);
+        let offset = self.log.append(queue, item_bytes, self.log.cost_of(header));
         header.encode(self.log.at_mut(offset, item_bytes));
-        self.log.copy_body(found.offset, &found.header, offset, &header);
+        self.log.copy_body(found.offset, &found.header, offset, header);
         self.log.retire(found.offset, &found.header, State::Live);
         self.table.relocate(found.slot, offset);
-        self.mark_used(hash, found.slot, offset);
-        self.finish_filing(hash, &filing);
-        self.sweep_some();
         self.work.bytes_copied += item_bytes as u64;
-        Ok(Some(version))
+        offset
     }
 
     /// Deletes a key, with `version` only if the item has that version.
@@ -348,6 +375,7 @@ impl Shard {
             plane: false,
             // Any but 0 takes a byte.
             space: 1,
+            marks: Marks::default(),
         };
         self.need_of(&header, true, true, Queue::Window).map(|_| ())
     }

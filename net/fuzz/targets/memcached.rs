@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use pinion_net_fuzz::protocol::memcached::{
-    KEY_BYTES_MAX, Limits, Parse, Progress, Request, parse, parse_open,
+    KEY_BYTES_MAX, Limits, Parse, Progress, Request, parse, parse_flags, parse_open,
 };
 
 fuzz_target!(|input: &[u8]| {
@@ -25,6 +25,12 @@ fn run(stream: &[u8], cuts: &[usize], limits: &Limits) -> (Vec<String>, usize) {
                     if let Request::Get { keys, .. } = &request {
                         let mut keys = *keys;
                         assert!(keys.all(|key| (1..=KEY_BYTES_MAX).contains(&key.len())));
+                    }
+                    if let Request::Meta(meta) = &request {
+                        let mut decoded = None;
+                        if let Ok((_, key)) = parse_flags(meta.key, meta.flags, &mut decoded) {
+                            assert!((1..=KEY_BYTES_MAX).contains(&key.len()));
+                        }
                     }
                     events.push(format!("{request:?}"));
                     consumed

@@ -25,6 +25,16 @@ pub enum Flow {
     Ask(InfoRequest),
     /// The command takes long and goes on in slices.
     Later(Box<dyn Task>),
+    /// Another client was told to fetch the value (memcached's leases): the command, a read, is
+    /// executed again when it has, when the lease has timed out or the item is gone.
+    AwaitFill {
+        /// The hash of the key.
+        hash: KeyHash,
+        /// When to look at the latest, in server milliseconds.
+        look_ms: u64,
+        /// When the client wants an answer whatever it is.
+        until_ms: u64,
+    },
     /// All items die at this time, in server milliseconds.
     FlushAt(u64),
     /// The array's header is written; these commands are executed now, and their replies follow.

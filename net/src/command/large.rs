@@ -10,12 +10,13 @@
 use pinion_engine::{KeyHash, SetError, SetOptions, Shard, Stored};
 
 use super::context::Context;
+use super::memcached;
 use super::slices::refuse_pin;
 use super::spec::Spec;
 use super::table::find;
 use crate::connection::{Inbound, LargeValue};
 use crate::core::limits::{PINS_PER_COMMAND_MAX, SEND_BYTES_MAX};
-use crate::protocol::memcached::{OpenBlock, Request, Store, StoreVerb};
+use crate::protocol::memcached::{Meta, OpenBlock, Request, Store, StoreVerb};
 use crate::protocol::number::Decimal;
 use crate::protocol::resp::{self, OpenBulk, Version, Writer};
 
@@ -70,10 +71,17 @@ pub fn of_resp(
 
 /// The open data block of a memcached request, if it is such a value.
 pub fn of_memcached(shard: &mut Shard, request: &Request<'_>, open: &OpenBlock) -> Option<Found> {
-    let Request::Store(store) = request else { return None };
-    let frame = line_without_data(store)?;
     let value_bytes = open.length_bytes as usize;
-    let value = begin(shard, store.key, value_bytes);
+    let mut decoded = None;
+    let (frame, key) = match request {
+        Request::Store(store) => (line_without_data(store)?, store.key),
+        Request::Meta(meta) => {
+            let key = memcached::large_store(meta, &mut decoded)?;
+            (meta_without_data(meta), key)
+        }
+        _ => return None,
+    };
+    let value = begin(shard, key, value_bytes);
     let inbound = Inbound::new(frame, value, value_bytes);
     Some(Found { inbound, value_start: open.start as usize })
 }
@@ -103,6 +111,17 @@ fn line_without_data(store: &Store<'_>) -> Option<Vec<u8>> {
     }
     line.extend_from_slice(if store.noreply { b" noreply\r\n" } else { b"\r\n" });
     Some(line)
+}
+
+/// The same for a meta command.
+fn meta_without_data(meta: &Meta<'_>) -> Vec<u8> {
+    let mut line = [b"ms ", meta.key, b" 0"].concat();
+    for flag in meta.flags {
+        line.push(b' ');
+        line.extend_from_slice(flag);
+    }
+    line.extend_from_slice(b"\r\n");
+    line
 }
 
 fn begin(shard: &mut Shard, key: &[u8], value_bytes: usize) -> LargeValue {

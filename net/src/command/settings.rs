@@ -1,5 +1,8 @@
 //! What the server was told at start, or by CONFIG SET: the parameters that commands look at.
 
+use std::sync::Arc;
+
+use super::memcached::Credentials;
 use super::server::{TIMED_ARGS_MIN, TIMES_ALL_BELOW_US};
 use super::spec::Spec;
 
@@ -20,6 +23,10 @@ pub struct Settings {
     pub latency_threshold_ms: u64,
     /// Whether DEBUG is allowed.
     pub allows_debug: bool,
+    /// Whether clients of the memcached port may stop the server and set its memory.
+    pub memcached_admin: bool,
+    /// Who may use the memcached port; `None`: everybody, or who knows the password.
+    pub memcached_users: Option<Arc<Credentials>>,
 }
 
 impl Default for Settings {
@@ -32,6 +39,8 @@ impl Default for Settings {
             slowlog_entries_max: 128,
             latency_threshold_ms: 0,
             allows_debug: false,
+            memcached_admin: false,
+            memcached_users: None,
         }
     }
 }

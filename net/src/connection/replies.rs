@@ -41,6 +41,8 @@ enum Part {
 
 #[derive(Debug)]
 struct Blocked {
+    /// In ascending order. Tickets are even; values stand behind a ticket, and have odd numbers.
+    number: u64,
     part: Part,
     after: Vec<u8>,
 }
@@ -70,8 +72,8 @@ impl Blocked {
 pub struct Replies {
     ready: Vec<u8>,
     blocked: VecDeque<Blocked>,
-    /// Ticket of the front of `blocked`.
-    front: u64,
+    /// The next ticket.
+    next: u64,
 }
 
 impl Replies {
@@ -85,28 +87,55 @@ impl Replies {
 
     /// Takes a ticket for the next command's reply.
     pub fn defer(&mut self) -> Ticket {
-        self.blocked.push_back(Blocked { part: Part::Unknown, after: Vec::new() });
-        Ticket(self.front + self.blocked.len() as u64 - 1)
+        let number = self.next;
+        self.next += 2;
+        self.blocked.push_back(Blocked { number, part: Part::Unknown, after: Vec::new() });
+        Ticket(number)
     }
 
     /// Gives the reply for a ticket. One that is unknown (given twice) is ignored.
     pub fn resolve(&mut self, ticket: Ticket, reply: Vec<u8>) {
-        let Some(index) = ticket.0.checked_sub(self.front) else { return };
-        let Some(blocked) = self.blocked.get_mut(index as usize) else { return };
-        if matches!(blocked.part, Part::Unknown) {
-            blocked.part = Part::Known(reply);
+        if let Some(index) = self.index_of(ticket)
+            && matches!(self.blocked[index].part, Part::Unknown)
+        {
+            self.blocked[index].part = Part::Known(reply);
+            self.advance();
         }
-        self.advance();
+    }
+
+    fn index_of(&self, ticket: Ticket) -> Option<usize> {
+        self.blocked.binary_search_by_key(&ticket.0, |blocked| blocked.number).ok()
+    }
+
+    /// Gives the reply for a ticket, which refers to values as [`Replies::refer`] says, each at an
+    /// index of `reply`. If nobody waits for it any more, the values stay where they are.
+    pub fn resolve_with(
+        &mut self,
+        ticket: Ticket,
+        mut reply: Vec<u8>,
+        values: &mut Vec<(usize, PinnedValue)>,
+    ) {
+        let Some(index) = self.index_of(ticket) else { return };
+        let mut after = std::mem::take(&mut self.blocked[index].after);
+        for (at, pinned) in values.drain(..).rev() {
+            let mut follows = reply.split_off(at);
+            follows.append(&mut after);
+            let part = Part::Value { pinned, copied_bytes: 0 };
+            let number = ticket.0 + 1;
+            self.blocked.insert(index + 1, Blocked { number, part, after: follows });
+        }
+        self.blocked[index].after = after;
+        self.resolve(ticket, reply);
     }
 
     /// Moves what is known at the front of `blocked` into `ready` (I2).
     fn advance(&mut self) {
         while let Some(Blocked { part: Part::Known(_), .. }) = self.blocked.front() {
-            if let Some(Blocked { part: Part::Known(reply), after }) = self.blocked.pop_front() {
+            if let Some(Blocked { part: Part::Known(reply), after, .. }) = self.blocked.pop_front()
+            {
                 self.ready.extend_from_slice(&reply);
                 self.ready.extend_from_slice(&after);
             }
-            self.front += 1;
         }
     }
 
@@ -116,8 +145,10 @@ impl Replies {
         let mut parts = Vec::with_capacity(values.len());
         for (at, pinned) in values.drain(..).rev() {
             let after = self.writer().split_off(at);
-            parts.push(Blocked { part: Part::Value { pinned, copied_bytes: 0 }, after });
+            let part = Part::Value { pinned, copied_bytes: 0 };
+            parts.push(Blocked { number: self.next + 1, part, after });
         }
+        self.next += 2;
         self.blocked.extend(parts.into_iter().rev());
     }
 
@@ -143,13 +174,12 @@ impl Replies {
             *copied_bytes += chunk.len();
             total_bytes += chunk.len();
             if *copied_bytes == pinned.len() {
-                if let Some(Blocked { part: Part::Value { pinned, .. }, after }) =
+                if let Some(Blocked { part: Part::Value { pinned, .. }, after, .. }) =
                     self.blocked.pop_front()
                 {
                     shard.unpin(pinned);
                     self.ready.extend_from_slice(&after);
                 }
-                self.front += 1;
                 self.advance();
             }
         }

@@ -44,6 +44,8 @@ pub struct Session {
     pub resp3: bool,
     /// Whether it has given the password, or there was none when it came.
     pub authenticated: bool,
+    /// Whether the client of a memcached port has told a user's password.
+    pub memcached_user: bool,
     /// The database that it has selected.
     pub db: u8,
     /// CLIENT NO-TOUCH: reads do not count as uses.

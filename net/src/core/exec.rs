@@ -9,7 +9,6 @@
 use pinion_ring::Key;
 
 use super::inbox::Request;
-use super::limits::STOP_MS;
 use super::{Core, Transport};
 use crate::command::{self, Arguments, Base, Context, Flow, Step, Transaction};
 use crate::connection::{Closing, LargeValue};
@@ -21,7 +20,7 @@ impl<T: Transport> Core<T> {
     pub(super) fn follow(&mut self, key: Key, flow: Flow, muted: bool) {
         match flow {
             Flow::Continue => {}
-            Flow::Wait | Flow::Later(_) | Flow::Clients(_) => {
+            Flow::Wait | Flow::Later(_) | Flow::Clients(_) | Flow::AwaitFill { .. } => {
                 debug_assert!(false, "the caller sees to what is put off");
             }
             Flow::Close => {
@@ -37,7 +36,7 @@ impl<T: Transport> Core<T> {
             Flow::Unpause => self.unpause(),
             Flow::Trim => self.inbox.ask(Request::Trim),
             Flow::ResetCounters => self.reset_counters(),
-            Flow::Stop => self.stop_at_ms = Some(self.now_ms + STOP_MS),
+            Flow::Stop => self.stop(),
         }
     }
 

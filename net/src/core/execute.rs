@@ -30,12 +30,6 @@ fn perform(
     limits: &memcached::Limits,
     clock: &Clock,
 ) -> (Flow, Option<Timed>) {
-    let refuse = |context: &mut Context<'_>, text: Option<&str>| {
-        context.counters.errors += 1;
-        if let Some(text) = text {
-            memcached::Writer::new(context.out).line(text);
-        }
-    };
     let flow = match work {
         Work::Resp(spec) => {
             let args = Arguments::new(frame, args);
@@ -46,7 +40,7 @@ fn perform(
         }
         Work::Memcached => command::memcached::run(context, frame, limits),
         Work::Refused(error, noreply) => {
-            refuse(context, (!noreply).then(|| error.text()));
+            command::memcached::refuse(context, error, noreply);
             Flow::Continue
         }
         Work::Broken(error) => {
@@ -55,7 +49,10 @@ fn perform(
             Flow::Close
         }
         Work::BrokenMemcached(reason) => {
-            refuse(context, reason.text());
+            context.counters.errors += 1;
+            if let Some(text) = reason.text() {
+                memcached::Writer::new(context.out).line(text);
+            }
             Flow::Close
         }
         Work::Nothing => Flow::Continue,
@@ -195,6 +192,10 @@ impl<T: Transport> Core<T> {
         let work = match flow {
             Flow::Later(task) => tasks::Work::Task(task),
             Flow::Clients(query) => tasks::Work::Clients(query),
+            Flow::AwaitFill { hash, look_ms, until_ms } => {
+                let frame = self.frame_of(number).into();
+                return self.await_fill(key, frame, hash, look_ms, until_ms);
+            }
             flow => {
                 if let Some(Timed { taken_ns, args }) = timed {
                     self.note_time(key, taken_ns, || args);
@@ -205,6 +206,18 @@ impl<T: Transport> Core<T> {
         let Timed { taken_ns, args } = timed.unwrap_or_default();
         self.put_off(key, Sliced::new(work, muted, taken_ns, args));
         self.put_back(number + 1, key);
+    }
+
+    /// The bytes of a command of the batch.
+    fn frame_of(&mut self, number: usize) -> &[u8] {
+        let Command { connection, source, from, to, .. } = self.batch.commands[number];
+        let bytes = match source {
+            Source::Loan(loan) => self.transport.bytes(&self.batch.loans[loan as usize]),
+            Source::Input => {
+                self.connections.find(connection).map_or(&[][..], |found| &found.input[..])
+            }
+        };
+        bytes.get(from as usize..to as usize).unwrap_or_default()
     }
 
     /// Takes back what was counted of the last command of a connection.

@@ -149,6 +149,13 @@ pub const DUMP_DIRECT_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a longer one that a slice sums up, unpacks or stores: some 60 us.
 pub const DUMP_SLICE_BYTES: usize = 64 * 1024;
 
+/// Reads of a core that wait for another client to fetch a value.
+pub const FILL_WAITERS_MAX: usize = 4096;
+/// Such reads looked at in a turn.
+pub const FILL_LOOKS_PER_TURN: usize = 256;
+/// Time within which each of them is looked at.
+pub const FILL_LOOK_MS: u64 = 250;
+
 /// How long accepting rests after it failed for want of descriptors or memory.
 pub const ACCEPT_REST_MS: u64 = 10;
 

@@ -17,6 +17,7 @@
 //! - `exec`: transactions, and what else commands ask of the core
 //! - `clients`, `pause`: looks at all connections, and holding them back
 //! - `timing`, `rates`: how long commands take, and how many come
+//! - `fills`: reads that wait until another client has fetched the value
 //! - `stream`: large values on their way from connections to the shard
 //! - `output`: sending, back-pressure, the end of a connection
 //! - `transport`: what moves the bytes
@@ -39,6 +40,7 @@ mod driver;
 mod eventfd;
 mod exec;
 mod execute;
+mod fills;
 mod idle;
 mod inbox;
 mod lending;

@@ -14,7 +14,7 @@
 use pinion_ring::Key;
 
 use super::{Core, Transport};
-use crate::command::large;
+use crate::command::{self, large};
 use crate::connection::{Closing, Connection, Progress};
 use crate::protocol::{memcached, resp};
 
@@ -57,6 +57,15 @@ impl<T: Transport> Core<T> {
                 let args = self.batch.spare_args();
                 resp::parse_open(input, progress, args)
                     .and_then(|open| large::of_resp(&mut self.shard, input, args, &open))
+            }
+            // Who may not use the port takes no memory of the shard.
+            Progress::Memcached(_)
+                if !command::memcached::is_authenticated(
+                    &self.options.settings,
+                    &connection.session,
+                ) =>
+            {
+                None
             }
             Progress::Memcached(progress) => memcached::parse_open(input, progress)
                 .and_then(|(request, open)| large::of_memcached(&mut self.shard, &request, &open)),

@@ -102,7 +102,10 @@ impl<T: Transport> Core<T> {
         self.budget.recount(connection);
         self.note_time(key, sliced.busy_ns, || std::mem::take(&mut sliced.args));
         // A reply without room was refused: there is no command to execute again.
-        debug_assert!(!matches!(flow, Flow::Wait | Flow::Later(_)), "a task ends at once");
+        debug_assert!(
+            !matches!(flow, Flow::Wait | Flow::Later(_) | Flow::AwaitFill { .. }),
+            "a task ends at once"
+        );
         self.follow(key, flow, sliced.muted);
         self.let_receive(key);
         self.mark_runnable(key.index);

@@ -9,6 +9,7 @@ use pinion_ring::{EndReason, Event, Key, Wait};
 
 use super::batch::{Batch, ParseLimits};
 use super::budget::Budget;
+use super::fills::Fills;
 use super::inbox::{CoreMessage, Inbox, Request};
 use super::limits::{
     ACCEPT_REST_MS, EXPIRY_ENTRIES, EXPIRY_SHARE, INPUT_BYTES_HIGH, STOP_MS, STREAM_BYTES_PER_TURN,
@@ -69,6 +70,8 @@ pub struct Core<T: Transport> {
     pub(super) ending: Vec<Key>,
     /// Connections whose command is executed in slices.
     pub(super) tasks: VecDeque<Key>,
+    /// Reads that wait for another client.
+    pub(super) fills: Fills,
     /// Connections whose parsing has stopped within a large value.
     pub(super) torn: Vec<Key>,
     /// Connections whose output waits for the next turn.
@@ -124,6 +127,7 @@ impl<T: Transport> Core<T> {
             runnable: Vec::new(),
             ending: Vec::new(),
             tasks: VecDeque::new(),
+            fills: Fills::default(),
             torn: Vec::new(),
             deferred: Vec::new(),
             pins: Vec::new(),
@@ -173,7 +177,7 @@ impl<T: Transport> Core<T> {
     /// # Errors
     /// When the transport fails for good.
     pub fn turn(&mut self, wait: Wait) -> io::Result<Turn> {
-        let is_idle = self.runnable.is_empty() && self.deferred.is_empty() && self.tasks.is_empty();
+        let is_idle = !self.has_more();
         let wait = if is_idle { self.bounded(wait) } else { Wait::No };
         self.transport.enter(wait)?;
         self.now_ns = self.clock.now_ns();
@@ -202,6 +206,7 @@ impl<T: Transport> Core<T> {
         self.run_runnable();
         self.execute_batch();
         self.run_tasks();
+        self.look_at_fills();
         self.open_streams();
         self.flush();
         self.receive_again();
@@ -219,10 +224,16 @@ impl<T: Transport> Core<T> {
         if let Some(errand) = self.shard.errand() {
             self.inbox.ask(Request::Errand(errand));
         }
-        let no_one_waits =
-            self.runnable.is_empty() && self.deferred.is_empty() && self.tasks.is_empty();
-        let more = behind || maintained || !no_one_waits || self.budget.has_unexamined();
+        let more = behind || maintained || self.has_more() || self.budget.has_unexamined();
         Ok(Turn { worked, more, ended: self.has_ended() })
+    }
+
+    /// Whether there is work left by the last turn.
+    fn has_more(&self) -> bool {
+        !self.runnable.is_empty()
+            || !self.deferred.is_empty()
+            || !self.tasks.is_empty()
+            || self.fills.has_woken()
     }
 
     /// The time that the last turn read, in nanoseconds of the server's clock.
@@ -260,7 +271,7 @@ impl<T: Transport> Core<T> {
         let rested = self.resting.iter().map(|&(_, until_ms)| until_ms).min();
         let paused = self.pause.map(|pause| pause.until_ms);
         let timers = rested.into_iter().chain(self.flush_at_ms).chain(self.stop_at_ms);
-        let timers = timers.chain(paused);
+        let timers = timers.chain(paused).chain(self.fills.next_ms());
         timers.chain(self.budget.timer_ms()).chain(self.shard.next_deadline_ms()).min()
     }
 
@@ -273,6 +284,11 @@ impl<T: Transport> Core<T> {
             Wait::For(time) => Wait::For(time.min(left)),
             Wait::Forever => Wait::For(left),
         }
+    }
+
+    /// Begins to end: what is ready is sent, and nothing new begins.
+    pub(super) fn stop(&mut self) {
+        self.stop_at_ms = Some(self.now_ms + STOP_MS);
     }
 
     /// Lets all items die at a time, or at once if it has come; a second call replaces the first.
@@ -445,7 +461,7 @@ impl<T: Transport> Core<T> {
                     }
                 }
                 CoreMessage::Returned(returned) => self.shard.take_back(returned),
-                CoreMessage::Stop => self.stop_at_ms = Some(self.now_ms + STOP_MS),
+                CoreMessage::Stop => self.stop(),
             }
         }
     }

@@ -107,12 +107,20 @@ fn classify(line: &[u8], limits: &Limits) -> Found {
     let command = std::str::from_utf8(words.first().unwrap_or(&&b""[..])).unwrap_or("?");
     let error = plain_refusal("ERROR", false);
     match command {
+        "bget" => retrieval("get", &words).unwrap_or(error),
         "get" | "gets" | "gat" | "gats" => retrieval(command, &words).unwrap_or(error),
         "set" | "add" | "replace" | "append" | "prepend" | "cas" => {
             store(command, &words, limits).unwrap_or(error)
         }
         "delete" | "incr" | "decr" | "touch" => change(command, &words).unwrap_or(error),
         "flush_all" | "verbosity" => admin(command, &words).unwrap_or(error),
+        "cache_memlimit" if !(2..=3).contains(&words.len()) => error,
+        "lru" if words.len() < 2 => error,
+        "cache_memlimit" | "slabs" | "lru" | "lru_crawler" | "watch" => {
+            let args = show_all(words[1..].iter().copied());
+            Found::Plain(format!("{command} {args}{}", quiet(&words)))
+        }
+        "shutdown" => Found::Plain(format!("shutdown {}", show_all(words[1..].iter().copied()))),
         "version" | "quit" | "mn" => Found::Plain(command.into()),
         "stats" => Found::Plain(format!("stats {}", show_all(words[1..].iter().copied()))),
         "mg" | "ms" | "md" | "ma" | "me" => meta(command, &words, limits),

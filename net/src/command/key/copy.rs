@@ -86,7 +86,7 @@ fn options(replaces: bool, flags: u32, deadline_ms: Option<u64>) -> SetOptions {
         condition: if replaces { Condition::Always } else { Condition::IfAbsent },
         flags: Some(flags),
         deadline: deadline_ms.map_or(Deadline::None, Deadline::At),
-        version: None,
+        ..SetOptions::default()
     }
 }
 

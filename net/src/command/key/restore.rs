@@ -273,7 +273,7 @@ impl Restoring {
             condition: if self.replaces { Condition::Always } else { Condition::IfAbsent },
             flags: Some(0),
             deadline: self.deadline,
-            version: None,
+            ..SetOptions::default()
         };
         if let Phase::Whole(source) = &mut self.phase {
             let value = source.bytes(payload);

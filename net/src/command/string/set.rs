@@ -1,6 +1,6 @@
 //! SET and the commands that are forms of it.
 
-use pinion_engine::{Condition, Deadline, KeyHash, SetOptions, Stored};
+use pinion_engine::{Condition, Deadline, KeyHash, Marks, SetOptions, Stored};
 
 use super::super::context::{Arguments, Context, Flow, write_value};
 use super::super::expiry::{self, Unit};
@@ -13,6 +13,7 @@ pub(in super::super) const PLAIN: SetOptions = SetOptions {
     flags: Some(0),
     deadline: Deadline::None,
     version: None,
+    marks: Marks::NONE,
 };
 
 /// What SET's options ask for.

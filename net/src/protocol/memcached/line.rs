@@ -6,7 +6,9 @@
 //!
 //! Cost: one pass over the line; a word is looked at once more where it is a number.
 
-use super::request::{Keys, Meta, MetaData, MetaVerb, Request, Store, StoreVerb, Tokens};
+use super::request::{
+    Administration, Keys, Meta, MetaData, MetaVerb, Request, Store, StoreVerb, Tokens,
+};
 use super::{BINARY_MAGIC, CloseReason, KEY_BYTES_MAX, Limits, RequestError, VALUE_BYTES_LIMIT};
 use crate::protocol::number::{parse_i64_lenient, parse_u64_lenient};
 use crate::protocol::scan::find_key_end;
@@ -65,6 +67,8 @@ pub(super) fn is_retrieval(head: &[u8]) -> bool {
 
 fn other<'a>(command: &'a [u8], line: &'a [u8], tokens: Tokens<'a>, limits: &Limits) -> Line<'a> {
     match command {
+        // A name of old for `get`.
+        b"bget" => get(tokens.rest(), false),
         b"gat" => get_and_touch(tokens, false),
         b"gats" => get_and_touch(tokens, true),
         b"add" => store(StoreVerb::Add, line, tokens.rest(), limits),
@@ -87,6 +91,12 @@ fn other<'a>(command: &'a [u8], line: &'a [u8], tokens: Tokens<'a>, limits: &Lim
         b"verbosity" => verbosity(&Words::new(line)),
         b"stats" => Line::Complete(Request::Stats { args: tokens }),
         b"quit" => Line::Complete(Request::Quit),
+        b"shutdown" => administration(Administration::Shutdown, line, tokens),
+        b"cache_memlimit" => administration(Administration::MemoryLimit, line, tokens),
+        b"slabs" => administration(Administration::Slabs, line, tokens),
+        b"lru" => administration(Administration::Lru, line, tokens),
+        b"lru_crawler" => administration(Administration::LruCrawler, line, tokens),
+        b"watch" => administration(Administration::Watch, line, tokens),
         b"mg" => meta(MetaVerb::Get, tokens),
         b"ms" => meta_set(tokens, limits),
         b"md" => meta(MetaVerb::Delete, tokens),
@@ -313,6 +323,22 @@ fn verbosity<'a>(words: &Words<'a>) -> Line<'a> {
         Some(level) => Line::Complete(Request::Verbosity { level, noreply }),
         None => Line::Refused { error: RequestError::BadFormat, noreply },
     }
+}
+
+/// Of these commands memcached checks the number of words of two.
+fn administration<'a>(verb: Administration, line: &'a [u8], args: Tokens<'a>) -> Line<'a> {
+    let words = Words::new(line);
+    let count_is_right = match verb {
+        Administration::MemoryLimit => (2..=3).contains(&words.count()),
+        Administration::Lru => words.count() >= 2,
+        _ => true,
+    };
+    if !count_is_right {
+        return Line::refused(RequestError::UnknownCommand);
+    }
+    // Closing, and what only tools ask, is answered in any case.
+    let noreply = verb != Administration::Shutdown && args.last() == Some(b"noreply");
+    Line::Complete(Request::Administration { verb, args, noreply })
 }
 
 fn meta<'a>(verb: MetaVerb, mut tokens: Tokens<'a>) -> Line<'a> {

@@ -1,5 +1,4 @@
-//! memcached's text protocol, incrementally: the classic commands, and the frame of the meta
-//! commands.
+//! memcached's text protocol, incrementally: the classic commands and the meta commands.
 //!
 //! The connection passes the bytes that it has, beginning at the first byte of a request, and
 //! keeps one [`Progress`]. The outcome is a [`Request`] of borrowed slices, or a refusal with the
@@ -18,22 +17,27 @@
 //!   error. memcached speaks that protocol if it is a connection's first byte.
 //! - An error in the keys of a `get` voids that request's reply alone. memcached drops the replies
 //!   to earlier requests of the same batch, too.
-//! - `bget`, `shutdown`, `slabs`, `lru`, `lru_crawler`, `watch`, `cache_memlimit` and `extstore`
-//!   are unknown commands.
+//! - `extstore` and `refresh_certs` are unknown commands. The words of `slabs`, `lru_crawler` and
+//!   `watch` are not looked at: they answer as where memcached has turned them off.
+//! - The data of a refused `ms` must end where it says. memcached does not look.
 //! - A `get` whose line is longer than [`Limits::get_line_bytes_max`] is refused. memcached takes
 //!   any length.
 //!
 //! Source: `doc/protocol.txt` of memcached.
 
+pub mod base64;
 mod error;
 mod line;
+mod meta;
 mod reply;
 mod request;
 
 pub use error::{CloseReason, RequestError};
+pub use meta::{KeyBuffer, MetaError, MetaFlags, OPAQUE_BYTES_MAX, WAIT_MS_MAX, parse_flags};
 pub use reply::Writer;
 pub use request::{
-    Keys, Meta, MetaData, MetaVerb, Request, Store, StoreVerb, Tokens, VALUE_TOO_LARGE,
+    Administration, Keys, Meta, MetaData, MetaVerb, Request, Store, StoreVerb, Tokens,
+    VALUE_TOO_LARGE,
 };
 
 use super::scan::find_byte;

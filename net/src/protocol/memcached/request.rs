@@ -88,6 +88,15 @@ pub enum Request<'a> {
         /// Which, possibly with arguments; empty for the general ones.
         args: Tokens<'a>,
     },
+    /// `shutdown`, `cache_memlimit` and commands on memcached's inner parts.
+    Administration {
+        /// Which.
+        verb: Administration,
+        /// Its arguments.
+        args: Tokens<'a>,
+        /// Do not reply.
+        noreply: bool,
+    },
     /// `quit`: close, without a reply of its own.
     Quit,
     /// A meta command with a key.
@@ -108,7 +117,8 @@ impl<'a> Request<'a> {
             | Self::Arithmetic { noreply, .. }
             | Self::Touch { noreply, .. }
             | Self::FlushAll { noreply, .. }
-            | Self::Verbosity { noreply, .. } => noreply,
+            | Self::Verbosity { noreply, .. }
+            | Self::Administration { noreply, .. } => noreply,
             Self::Get { .. }
             | Self::GetAndTouch { .. }
             | Self::Version
@@ -166,6 +176,23 @@ pub struct Store<'a> {
     pub data: &'a [u8],
     /// Do not reply.
     pub noreply: bool,
+}
+
+/// The commands of an administrator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Administration {
+    /// `shutdown`
+    Shutdown,
+    /// `cache_memlimit`
+    MemoryLimit,
+    /// `slabs`
+    Slabs,
+    /// `lru`
+    Lru,
+    /// `lru_crawler`
+    LruCrawler,
+    /// `watch`
+    Watch,
 }
 
 /// A meta command with a key. Its flags are not interpreted.

@@ -1,0 +1,146 @@
+//! memcached's commands, on the same items as RESP's: flags and versions are there for both, a
+//! deadline set by one counts for the other, and a counter of one is a number for the other.
+//!
+//! - `text`: the classic commands
+//! - `meta`: the meta commands, with leases
+//! - `stats`: statistics
+//! - `admin`: the commands of an administrator
+//! - `auth`: who may use the memcached port
+//!
+//! What the two protocols make of the same item:
+//!
+//! - *Client flags*: a store of memcached sets them; one of RESP (`SET`) leaves 0. What changes a
+//!   value (`append`, `incr`, `APPEND`, `INCR`) keeps them.
+//! - *Deadlines*: seconds of memcached (relative up to 30 days, else Unix time; 0 for none) and
+//!   milliseconds of RESP are the same deadline. `set` and `SET` clear it unless they give one or
+//!   `KEEPTTL`; what changes a value keeps it. `t` and `me` round seconds up, `TTL` to the nearest,
+//!   `PTTL` is exact.
+//! - *Versions* (`gets`, `c`): each store of either gives a new one. What sets a deadline alone
+//!   (`touch`, `gat`, `T`, `EXPIRE`) does not, and neither does a lease that is won first.
+//! - *Counters*: RESP's have 64 bits with a sign, and refuse to leave them; memcached's have none,
+//!   wrap around, and stop at 0. So `-5` is no number for memcached, and neither 2^63 nor a number
+//!   that was padded to its old length is one for RESP.
+//! - *Keys*: memcached's have 250 bytes without spaces and controls, or any 187 bytes in base64;
+//!   RESP's are any bytes.
+//! - *Databases*: memcached works on database 0.
+//! - *Leases*: any store or delete ends one. Reads of RESP and classic ones see what is there, be
+//!   it stale, or an empty item whose value is being fetched.
+
+mod admin;
+mod auth;
+mod meta;
+mod stats;
+mod text;
+
+use super::context::{Context, Flow};
+use crate::protocol::memcached::{
+    Limits, Meta, Parse, Progress, Request, RequestError, Store, StoreVerb, VALUE_TOO_LARGE,
+    Writer, parse,
+};
+
+pub use auth::{Credentials, is_authenticated};
+pub use meta::large_store;
+
+/// What `version` answers: the memcached whose behaviour clients may expect, and what this is.
+pub const VERSION: &str = concat!("1.6.18-pinion-", env!("CARGO_PKG_VERSION"));
+
+const VERSION_LINE: &str = concat!("VERSION 1.6.18-pinion-", env!("CARGO_PKG_VERSION"));
+
+/// The first key of a request, if it has one and it is what the line says.
+pub fn first_key<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
+    match *request {
+        Request::Get { keys, .. } | Request::GetAndTouch { keys, .. } => keys.into_iter().next(),
+        Request::Store(Store { key, .. })
+        | Request::StoreTooLarge { key, .. }
+        | Request::Delete { key, .. }
+        | Request::Arithmetic { key, .. }
+        | Request::Touch { key, .. } => Some(key),
+        Request::Meta(Meta { key, mut flags, .. }) => {
+            let is_encoded = flags.any(|flag| flag.first() == Some(&b'b'));
+            (!is_encoded).then_some(key)
+        }
+        _ => None,
+    }
+}
+
+/// Runs the request in `frame`, which a parser has found whole.
+pub fn run(context: &mut Context<'_>, frame: &[u8], limits: &Limits) -> Flow {
+    context.counters.commands += 1;
+    // The line is read a second time: cheaper than keeping all that a request may hold.
+    let Parse::Complete { request, .. } = parse(frame, &mut Progress::default(), limits) else {
+        debug_assert!(false, "the frame was whole when it was found");
+        return Flow::Close;
+    };
+    let (noreply, reply_starts) = (request.noreply(), context.out.len());
+    let flow = match is_authenticated(context.settings, context.session) {
+        true => execute(context, &request),
+        false => auth::first(context, &request),
+    };
+    if noreply {
+        context.out.truncate(reply_starts);
+    }
+    flow
+}
+
+/// Runs a read again that has waited for another client to fetch the value ([`Flow::AwaitFill`]).
+/// It waits on only until `until_ms`.
+pub fn resume(context: &mut Context<'_>, frame: &[u8], limits: &Limits, until_ms: u64) -> Flow {
+    match parse(frame, &mut Progress::default(), limits) {
+        Parse::Complete { request: Request::Meta(meta), .. } => {
+            meta::run(context, &meta, Some(until_ms))
+        }
+        _ => {
+            debug_assert!(false, "only meta commands wait");
+            Flow::Continue
+        }
+    }
+}
+
+fn execute(context: &mut Context<'_>, request: &Request<'_>) -> Flow {
+    match *request {
+        Request::Get { keys, with_version } => {
+            return text::retrieve(context, keys, with_version, None);
+        }
+        Request::GetAndTouch { exptime, keys, with_version } => {
+            return text::retrieve(context, keys, with_version, Some(exptime));
+        }
+        Request::Store(ref store) => text::store(context, store),
+        Request::StoreTooLarge { verb, key, .. } => {
+            if verb == StoreVerb::Set {
+                context.shard.delete(context.first_hash, key, None, context.now_ms);
+            }
+            server_error(context, VALUE_TOO_LARGE);
+        }
+        Request::Delete { key, .. } => text::delete(context, key),
+        Request::Arithmetic { is_decrement, key, delta, .. } => {
+            text::arithmetic(context, key, delta, is_decrement);
+        }
+        Request::Touch { key, exptime, .. } => text::touch(context, key, exptime),
+        Request::FlushAll { delay, .. } => return text::flush_all(context, delay),
+        Request::Version => Writer::new(context.out).line(VERSION_LINE),
+        Request::Verbosity { .. } => Writer::new(context.out).line("OK"),
+        Request::Stats { args } => return stats::run(context, args),
+        Request::Administration { verb, args, .. } => return admin::run(context, verb, args),
+        Request::Quit => return Flow::Close,
+        Request::Meta(ref meta) => return meta::run(context, meta, None),
+        Request::MetaNoop => Writer::new(context.out).line("MN"),
+    }
+    Flow::Continue
+}
+
+/// Answers a request that the parser has refused.
+pub fn refuse(context: &mut Context<'_>, error: RequestError, noreply: bool) {
+    let is_known = is_authenticated(context.settings, context.session);
+    let text = if is_known { error.text() } else { auth::UNAUTHENTICATED };
+    let reply_starts = context.out.len();
+    server_error(context, text);
+    if noreply && is_known {
+        context.out.truncate(reply_starts);
+    }
+}
+
+/// Answers with an error.
+fn server_error(context: &mut Context<'_>, text: &str) {
+    context.counters.errors += 1;
+    Writer::new(context.out).line(text);
+}
