@@ -64,7 +64,7 @@ fn errors_name_what_is_wrong() {
     let text = "ERR wrong number of arguments for 'mset' command";
     assert_eq!(client.call(&["MSET", "a", "1", "b"]), error(text));
     assert_eq!(client.call(&["SELECT", "0"]), ok());
-    assert_eq!(client.call(&["SELECT", "1"]), error("ERR DB index is out of range"));
+    assert_eq!(client.call(&["SELECT", "16"]), error("ERR DB index is out of range"));
     assert_eq!(
         client.call(&["CONFIG", "WHAT"]).text(),
         "ERR unknown subcommand 'WHAT'. Try CONFIG HELP."
