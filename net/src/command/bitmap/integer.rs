@@ -73,6 +73,14 @@ impl Kind {
 
     /// What a client's number becomes. A negative one is very large as an unsigned integer.
     pub(super) fn set(self, number: i64, overflow: Overflow) -> Option<i64> {
+        if self.is_signed && self.bits < 64 && overflow == Overflow::Saturate {
+            // Redis computes the distance to the top in 64 bits. Where that overflows, the number
+            // counts as too large.
+            let top = (1 << (self.bits - 1)) - 1;
+            if i64::checked_sub(top, number).is_none() {
+                return Some(top);
+            }
+        }
         let number = if self.is_signed { i128::from(number) } else { i128::from(number as u64) };
         self.fit(number, overflow)
     }
@@ -143,6 +151,14 @@ mod tests {
         let mut bytes = [0xff; 2];
         assert_eq!(kind("u16").read(&Target::Copy(&mut bytes), 8), 0xff00, "zeros follow");
         assert_eq!(kind("i8").read(&Target::Copy(&mut bytes), 100), 0);
+    }
+
+    #[test]
+    fn a_number_so_low_that_redis_takes_it_for_high_saturates_at_the_top() {
+        let i8 = Kind::parse(b"i8").expect("a kind");
+        let set = |number| i8.set(number, Overflow::Saturate);
+        assert_eq!([i64::MIN, i64::MIN + 127].map(set), [Some(127); 2]);
+        assert_eq!([i64::MIN + 128, -129, 128].map(set), [Some(-128), Some(-128), Some(127)]);
     }
 
     #[test]

@@ -245,7 +245,9 @@ fn answer_scan(walk: &mut Walk, context: &mut Context<'_>) {
 /// Reads a cursor as Redis does, by `strtoul`: digits after an optional sign, nothing at all for 0;
 /// a negative number wraps around.
 fn parse_cursor(text: &[u8]) -> Option<u64> {
-    let (is_negative, digits) = match text {
+    // Redis reads a text that ends at a NUL.
+    let end = text.iter().position(|&byte| byte == 0).unwrap_or(text.len());
+    let (is_negative, digits) = match &text[..end] {
         [] => return Some(0),
         [b'-', digits @ ..] => (true, digits),
         [b'+', digits @ ..] | digits => (false, digits),

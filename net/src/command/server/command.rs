@@ -63,10 +63,25 @@ fn actual_flags(spec: &Spec, keys: &'static KeySpec, args: &Arguments<'_>) -> &'
     match spec.name {
         "set" if has("GET") => "RW access update",
         "set" => "OW update",
-        "bitfield" if has("SET") || has("INCRBY") => "RW access update",
-        "bitfield" => "RO access",
+        "bitfield" if only_reads_fields(args) => "RO access",
+        "bitfield" => "RW access update",
         _ => keys.flags,
     }
+}
+
+/// Whether the BITFIELD that stands in the arguments from index 2 on consists of whole GETs and
+/// OVERFLOWs. What is incomplete counts as a write, as in Redis.
+fn only_reads_fields(args: &Arguments<'_>) -> bool {
+    let mut index = 4;
+    while index < args.len() {
+        let left = args.len() - index - 1;
+        index += match () {
+            () if args.is(index, "GET") && left >= 2 => 3,
+            () if args.is(index, "OVERFLOW") && left >= 1 => 2,
+            () => return false,
+        };
+    }
+    true
 }
 
 /// The command that stands in the arguments from index 2 on, with its keys: the index of each, and

@@ -13,6 +13,8 @@
 pub(super) const TEXT_BYTES_MAX: usize = 512;
 /// Places of the decimal point that a number's first digit may be away from it.
 const PLACES_MAX: i64 = 400;
+/// The place of the smallest number that the format has; C refuses smaller ones.
+const SMALLEST_PLACE: i64 = -4_951;
 /// Binary exponents from here on are too large: 10^400 is below 2 to the power of this.
 const BITS_MAX: i64 = 1_330;
 /// Decimals of a result, of which zeros at the end are not written.
@@ -318,8 +320,12 @@ fn parse_decimal(text: &[u8]) -> Option<Extended> {
     let exponent = parse_exponent(rest, b'e')? - behind;
     // The first digit stands at this place, or one beside it.
     let place = number.bits() as i64 * 3 / 10 + exponent;
-    if number.len == 0 || place < -PLACES_MAX {
+    if number.len == 0 {
         return Some(Extended::ZERO);
+    }
+    if place < -PLACES_MAX {
+        // The format itself has smaller numbers, down to a place.
+        return (place >= SMALLEST_PLACE).then_some(Extended::ZERO);
     }
     if place > PLACES_MAX {
         return None;
