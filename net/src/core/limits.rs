@@ -25,7 +25,7 @@ pub const SLICE_BYTES: usize = 128 * 1024;
 pub const REWRITE_TRIES_MAX: u32 = 8;
 
 /// Words of the table of LCS that a slice computes, or steps that it follows through it.
-pub const LCS_WORDS_PER_SLICE: usize = 16 * 1024;
+pub const LCS_WORDS_PER_SLICE: usize = 8 * 1024;
 
 /// Keys of BITOP that are looked up at once.
 pub const BITOP_KEYS_AT_ONCE: usize = 512;

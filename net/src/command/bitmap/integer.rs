@@ -71,18 +71,19 @@ impl Kind {
         self.fit(i128::from(number) + i128::from(increment), overflow)
     }
 
-    /// What a client's number becomes. A negative one is very large as an unsigned integer.
+    /// What a client's number becomes. A negative one is very large as an unsigned integer. Redis
+    /// measures how far a number is from the largest signed one in 64 bits, where the distance of
+    /// the most negative ones wraps: they become the largest, and so they do here.
     pub(super) fn set(self, number: i64, overflow: Overflow) -> Option<i64> {
-        if self.is_signed && self.bits < 64 && overflow == Overflow::Saturate {
-            // Redis computes the distance to the top in 64 bits. Where that overflows, the number
-            // counts as too large.
-            let top = (1 << (self.bits - 1)) - 1;
-            if i64::checked_sub(top, number).is_none() {
-                return Some(top);
-            }
+        if !self.is_signed {
+            return self.fit(i128::from(number as u64), overflow);
         }
-        let number = if self.is_signed { i128::from(number) } else { i128::from(number as u64) };
-        self.fit(number, overflow)
+        let max = i64::MAX >> (64 - self.bits);
+        let wraps = self.bits < 64 && max.checked_sub(number).is_none();
+        if wraps && overflow == Overflow::Saturate {
+            return Some(max);
+        }
+        self.fit(i128::from(number), overflow)
     }
 
     fn fit(self, number: i128, overflow: Overflow) -> Option<i64> {
@@ -154,14 +155,6 @@ mod tests {
     }
 
     #[test]
-    fn a_number_so_low_that_redis_takes_it_for_high_saturates_at_the_top() {
-        let i8 = Kind::parse(b"i8").expect("a kind");
-        let set = |number| i8.set(number, Overflow::Saturate);
-        assert_eq!([i64::MIN, i64::MIN + 127].map(set), [Some(127); 2]);
-        assert_eq!([i64::MIN + 128, -129, 128].map(set), [Some(-128), Some(-128), Some(127)]);
-    }
-
-    #[test]
     fn overflow_wraps_saturates_or_fails() {
         use Overflow::{Fail, Saturate, Wrap};
         let (i8, u8, i64) = (kind("i8"), kind("u8"), kind("i64"));
@@ -186,6 +179,10 @@ mod tests {
             [Wrap, Saturate, Fail].map(|way| i8.set(-129, way)),
             [Some(127), Some(-128), None]
         );
+        let far = i64::MIN + 127;
+        assert_eq!([far, far + 1].map(|number| i8.set(number, Saturate)), [Some(127), Some(-128)]);
+        assert_eq!((i8.set(far, Wrap), i8.set(far, Fail)), (Some(127), None));
+        assert_eq!(i64.set(i64::MIN, Saturate), Some(i64::MIN));
         assert_eq!(i64.plus(i64::MAX, 1, Wrap), Some(i64::MIN));
         assert_eq!(i64.plus(i64::MIN, -1, Saturate), Some(i64::MIN));
         assert_eq!(kind("u63").plus(i64::MAX, i64::MAX, Wrap), Some(i64::MAX - 1));
