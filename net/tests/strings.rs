@@ -254,6 +254,13 @@ fn large_values_change_as_short_ones_do() {
     assert_eq!(call(&mut client, "GET k"), Reply::bulk(&value));
     let part = call(&mut client, "GETRANGE k 1000 -1001");
     assert_eq!(part, Reply::bulk(&value[1_000..4_099_000]));
+    // Nothing of a large value, behind a reply that is long already.
+    client.send(encode(&[b"GETRANGE", b"k", b"0", b"29999"]).repeat(3));
+    client.send(encode(&[b"GETRANGE", b"k", b"9", b"8"]));
+    for _ in 0..3 {
+        assert_eq!(client.reply(), Reply::bulk(&value[..30_000]));
+    }
+    assert_eq!(client.reply(), Reply::bulk(""));
     let ones: u32 = value.iter().map(|byte| byte.count_ones()).sum();
     assert_eq!(call(&mut client, "BITCOUNT k"), int(i64::from(ones)));
     // A value that is being read is not changed under its reader.

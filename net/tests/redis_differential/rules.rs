@@ -105,6 +105,31 @@ const RULES: &[Rule] = &[
         case.name == "object|encoding" && is_one(case.theirs) && is_one(case.ours)
     }),
     rule(
+        "deadlines in thousands of years, compared",
+        "those beyond 47 bits of milliseconds are all the same here",
+        |case| {
+            let is_far = |time: &Vec<u8>| {
+                let time: Option<i64> = std::str::from_utf8(time).ok().and_then(|t| t.parse().ok());
+                time.is_some_and(|time| time >= 140_000_000_000)
+            };
+            case.name.contains("expire")
+                && case.args.len() > 3
+                && is_far(&case.args[2])
+                && case.ours.integer().is_some()
+                && case.theirs.integer().is_some()
+        },
+    )
+    .drifting(),
+    rule(
+        "values that grew in vain",
+        "a BITFIELD that writes nothing may still lengthen the value, which counts as a change here",
+        |case| {
+            let is_absent = matches!(case.ours, Node::Absent(_) | Node::Line(b'_', _));
+            case.name == "exec" && case.theirs.many().is_some() && is_absent
+        },
+    )
+    .drifting(),
+    rule(
         "keys that came and went",
         "a watched key that is as it was, absent, is unchanged here",
         |case| {

@@ -246,6 +246,11 @@ impl Maker {
         if args.is_empty() {
             args.push(b"PING".to_vec());
         }
+        // Without its ABSTTL, a time of long ago has become a short one.
+        let is_restore = args[0].eq_ignore_ascii_case(b"RESTORE");
+        if let Some(time) = args.get_mut(2).filter(|time| is_restore && *time == b"1") {
+            *time = b"0".to_vec();
+        }
     }
 
     fn junk(&mut self) -> Vec<u8> {

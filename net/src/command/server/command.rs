@@ -59,9 +59,9 @@ pub(super) fn list(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
 /// What a command, which stands in the arguments from index 2 on, does with its keys. For some this
 /// depends on their other arguments.
 fn actual_flags(spec: &Spec, keys: &'static KeySpec, args: &Arguments<'_>) -> &'static str {
-    let has = |word: &str| (3..args.len()).any(|index| index > 3 && args.is(index, word));
     match spec.name {
-        "set" if has("GET") => "RW access update",
+        // Behind the name, the key and the value.
+        "set" if (5..args.len()).any(|index| args.is(index, "GET")) => "RW access update",
         "set" => "OW update",
         "bitfield" if only_reads_fields(args) => "RO access",
         "bitfield" => "RW access update",

@@ -76,7 +76,8 @@ pub(super) fn getrange(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow 
         return Flow::Continue;
     };
     let (key, hash) = (args.at(1), context.first_hash);
-    let Some(entry) = context.shard.get(hash, key, context.now_ms) else {
+    let entry = read_item(context.shard, context.session, hash, key, context.now_ms);
+    let Some(entry) = entry else {
         context.counters.misses += 1;
         context.reply().bulk(b"");
         return Flow::Continue;
@@ -84,7 +85,7 @@ pub(super) fn getrange(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow 
     let value = entry.value;
     let (start, end) = range(first, last, value.len());
     let (out_start, part_bytes) = (context.out.len(), end - start);
-    let is_inline = value.as_slice().is_some();
+    let is_inline = value.as_slice().is_some() || part_bytes == 0;
     let has_room = part_bytes <= context.room_bytes;
     if has_room && (is_inline || out_start + part_bytes <= REFER_BYTES_MIN) {
         let mut reply = Writer::new(context.out, context.session.version());
