@@ -4,6 +4,7 @@
 //! - `spec` and `table`: what is known of every RESP command, and look-up by name
 //! - `string`, `key`: commands on items
 //! - `server`, `connection`: commands on the server and on the connection itself
+//! - `script`: the scripts of lock libraries, and no others
 //! - `transaction`: MULTI, EXEC and WATCH
 //! - `settings`, `statistics`: what commands share beside items
 //! - `bitmap`: commands on values as arrays of bits
@@ -21,6 +22,7 @@ mod glob;
 mod key;
 pub mod large;
 pub mod memcached;
+mod script;
 mod server;
 mod settings;
 mod slices;

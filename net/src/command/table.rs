@@ -4,13 +4,14 @@
 //! does not allocate.
 
 use super::spec::{NAME_BYTES_MAX, Spec};
-use super::{bitmap, connection, key, server, string, transaction};
+use super::{bitmap, connection, key, script, server, string, transaction};
 
 /// The lists, by Redis's names for the groups.
 const FAMILIES: &[(&str, &[Spec])] = &[
     ("bitmap", bitmap::COMMANDS),
     ("connection", connection::COMMANDS),
     ("generic", key::COMMANDS),
+    ("scripting", script::COMMANDS),
     ("server", server::COMMANDS),
     ("string", string::COMMANDS),
     ("transactions", transaction::COMMANDS),

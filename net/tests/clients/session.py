@@ -246,10 +246,21 @@ def redis_locks_session(port):
     expect(lock.locked(), True)
     expect(release("lock", lock.local.token), [1])
     expect(lock.locked(), False)
-    # Its own release is a script, and there are none: the refusal must be one it understands.
+    # Its own release, and the other scripts by which it changes a lock that it holds.
     expect(lock.acquire(), True)
-    refused = expect_error(redis.ResponseError, lock.release)
-    assert "unknown command" in refused, refused
+    expect(lock.extend(50), True)
+    assert 140 <= client.ttl("lock") <= 150
+    expect(lock.extend(30, replace_ttl=True), True)
+    expect(lock.reacquire(), True)
+    assert 90 <= client.ttl("lock") <= 100
+    expect(lock.release(), None)
+    expect(lock.locked(), False)
+    expect(lock.acquire(), True)
+    client.set("lock", "another's")
+    expect_error(redis.exceptions.LockNotOwnedError, lock.release)
+    refused = expect_error(redis.ResponseError, client.eval, "return 1", 0)
+    assert "no Lua" in refused, refused
+    client.delete("lock")
     short = client.lock("short", timeout=0.05)
     expect(short.acquire(), True)
     expect(client.lock("short", timeout=100, blocking_timeout=20, sleep=0.01).acquire(), True)

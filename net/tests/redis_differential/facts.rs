@@ -9,6 +9,8 @@ use crate::wire::{Link, Node};
 const ACCEPTED: &[(&str, &str, &str)] = &[
     ("client|setinfo", "name", "Redis has it since 7.2"),
     ("client|no-touch", "name", "Redis has it since 7.2"),
+    ("eval", "key specifications", "their keys are counted by an argument"),
+    ("evalsha", "key specifications", "their keys are counted by an argument"),
 ];
 
 /// The fields of an entry, in their order.

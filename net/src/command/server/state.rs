@@ -2,6 +2,7 @@
 
 use pinion_engine::Counters as ShardCounters;
 
+use super::super::script::Scripts;
 use super::super::settings::Settings;
 use super::super::statistics::Statistics;
 use super::super::table;
@@ -18,6 +19,8 @@ pub struct ServerState {
     pub slowlog: Slowlog,
     /// When they did.
     pub latency: Latency,
+    /// The scripts that EVALSHA may name.
+    pub scripts: Scripts,
     /// What counters that never go back stood at when counting began anew.
     pub base: Base,
     /// The most memory that was in use, in bytes.
