@@ -12,7 +12,7 @@ use crate::core::{ClientsQuery, Counters, InfoRequest};
 use crate::memory::Memory;
 use crate::protocol::resp::{self, Version, Writer};
 
-/// What happens to the connection after a command.
+/// What happens to the connection after a command. Small, since every command returns one.
 #[derive(Debug)]
 pub enum Flow {
     /// The next command.
@@ -22,7 +22,7 @@ pub enum Flow {
     /// There is no memory for the reply now: the command, a read, is executed again when there is.
     Wait,
     /// The reply comes later, from the control thread.
-    Ask(InfoRequest),
+    Ask(Box<InfoRequest>),
     /// The command takes long and goes on in slices.
     Later(Box<dyn Task>),
     /// Another client was told to fetch the value (memcached's leases): the command, a read, is

@@ -34,7 +34,7 @@ mod task;
 mod transaction;
 
 pub use context::{Arguments, Context, Flow};
-pub use server::{Base, ServerState, Slowlog, kept_args};
+pub use server::{Base, ServerState, Slowlog, Timed, kept_args};
 pub use settings::Settings;
 pub use spec::{KeySpec, Spec};
 pub use statistics::{CommandCount, Statistics};

@@ -201,6 +201,7 @@ pub(super) fn queue(
     let to = transaction.frames.len() as u32;
     transaction.queue.push(Queued { spec, number, from, to, large });
     transaction.has_writes |= spec.is_write;
+    context.session.recount();
     context.reply().simple("QUEUED");
     true
 }
@@ -210,6 +211,7 @@ fn multi(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
         context.error("ERR MULTI calls can not be nested");
     } else {
         context.session.transaction = Some(Box::default());
+        context.session.recount();
         context.reply().ok();
     }
     Flow::Continue
@@ -220,8 +222,8 @@ fn discard(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
         context.error("ERR DISCARD without MULTI");
         return Flow::Continue;
     }
-    context.session.discard(context.shard);
     context.session.watches.clear();
+    context.session.discard(context.shard);
     context.reply().ok();
     Flow::Continue
 }
@@ -233,6 +235,7 @@ fn exec(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
     };
     let unchanged = !transaction.is_spoilt && are_unchanged(context);
     context.session.watches.clear();
+    context.session.recount();
     if transaction.is_spoilt {
         transaction.abort(context.shard);
         context.error("EXECABORT Transaction discarded because of previous errors.");
@@ -284,12 +287,14 @@ fn watch(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
         context.session.watches.list.push(Watch { db, key: key.into(), seen });
     }
     context.session.watches.key_bytes = memory_bytes;
+    context.session.recount();
     context.reply().ok();
     Flow::Continue
 }
 
 fn unwatch(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
     context.session.watches.clear();
+    context.session.recount();
     context.reply().ok();
     Flow::Continue
 }

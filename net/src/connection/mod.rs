@@ -112,7 +112,7 @@ impl<S> Connection<S> {
         Connection {
             socket,
             key,
-            session: Session { id, ..Session::default() },
+            session: Session::new(id),
             progress,
             input: Vec::new(),
             inbound: None,

@@ -60,6 +60,8 @@ pub struct Session {
     pub transaction: Option<Box<Transaction>>,
     /// What WATCH has seen.
     pub watches: Watches,
+    /// Memory that it takes beside itself, as [`Session::recount`] has found it.
+    held_bytes: usize,
     /// CLIENT SETNAME, or HELLO's SETNAME.
     pub name: Vec<u8>,
     /// CLIENT SETINFO LIB-NAME.
@@ -69,12 +71,23 @@ pub struct Session {
 }
 
 impl Session {
+    /// The session of the connection with a number.
+    pub fn new(id: u64) -> Session {
+        Session { id, ..Session::default() }
+    }
+
     /// Memory that the session takes beside itself.
     #[inline]
     pub fn capacity_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Counts that memory again. To be called by what changes it, so that it need not be counted
+    /// for each command.
+    pub fn recount(&mut self) {
         let texts_bytes =
             self.name.capacity() + self.library_name.capacity() + self.library_version.capacity();
-        texts_bytes + self.transaction_bytes() + self.watches.memory_bytes()
+        self.held_bytes = texts_bytes + self.transaction_bytes() + self.watches.memory_bytes();
     }
 
     /// Memory of the commands that wait for EXEC.
@@ -103,6 +116,7 @@ impl Session {
     pub fn discard(&mut self, shard: &mut Shard) {
         if let Some(transaction) = self.transaction.take() {
             transaction.abort(shard);
+            self.recount();
         }
     }
 }

@@ -390,7 +390,9 @@ impl<T: Transport> Core<T> {
             }
         }
         for number in 0..self.batch.commands.len() {
-            self.execute(number);
+            if self.pause.is_none() || !self.postpones(number) {
+                self.execute(number);
+            }
         }
         self.batch.commands.clear();
         while let Some(key) = self.batch.owners.pop() {

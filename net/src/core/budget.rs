@@ -416,6 +416,7 @@ mod tests {
         connection.input.reserve_exact(5_000);
         connection.sending_bytes = 700;
         connection.session.name.reserve_exact(30);
+        connection.session.recount();
         budget.recount(&mut connection);
         assert_eq!(budget.held_bytes, 5_730);
         budget.wait(&mut connection);

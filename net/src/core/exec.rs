@@ -28,7 +28,7 @@ impl<T: Transport> Core<T> {
                     connection.close(Closing::Flushing);
                 }
             }
-            Flow::Ask(info) if !muted => self.ask(key, info),
+            Flow::Ask(info) if !muted => self.ask(key, *info),
             Flow::Ask(_) => {}
             Flow::FlushAt(at_ms) => self.flush_at(at_ms),
             Flow::Exec(transaction) => self.exec(key, *transaction, muted),

@@ -9,15 +9,28 @@ use super::limits::{ARGS_KEPT_MAX, OUTPUT_BYTES_HIGH};
 use super::tasks::{self, Sliced};
 use super::{Core, Transport};
 use crate::clock::Clock;
-use crate::command::{self, Arguments, Context, Flow, Spec};
-use crate::connection::Closing;
+use crate::command::{self, Arguments, Context, Flow, Spec, Timed};
+use crate::connection::{Closing, Connection};
 use crate::protocol::{memcached, resp};
 
-/// How long an execution took, and what is kept of its arguments if it may be told of.
-#[derive(Default)]
-struct Timed {
-    taken_ns: u64,
-    args: Vec<Vec<u8>>,
+/// What a command may change of the memory that its connection holds: if this is as before, the
+/// memory is.
+#[derive(PartialEq, Eq)]
+struct Held {
+    output_bytes: usize,
+    session_bytes: usize,
+    has_inbound: bool,
+}
+
+impl Held {
+    #[inline]
+    fn by<S>(connection: &mut Connection<S>) -> Held {
+        Held {
+            output_bytes: connection.replies.writer().capacity(),
+            session_bytes: connection.session.capacity_bytes(),
+            has_inbound: connection.inbound.is_some(),
+        }
+    }
 }
 
 /// Executes a command.
@@ -29,11 +42,11 @@ fn perform(
     args: &resp::Args,
     limits: &memcached::Limits,
     clock: &Clock,
-) -> (Flow, Option<Timed>) {
-    let flow = match work {
+) -> Flow {
+    match work {
         Work::Resp(spec) => {
             let args = Arguments::new(frame, args);
-            if spec.is_some_and(|spec| context.settings.times(spec, args.len())) {
+            if spec.is_none_or(|spec| context.settings.times(spec, args.len())) {
                 return perform_timed(context, spec, &args, clock);
             }
             command::run(context, spec, &args)
@@ -56,51 +69,38 @@ fn perform(
             Flow::Close
         }
         Work::Nothing => Flow::Continue,
-    };
-    (flow, None)
+    }
 }
 
+/// The same, with a look at the clock before and after.
 fn perform_timed(
     context: &mut Context<'_>,
     spec: Option<&'static Spec>,
     args: &Arguments<'_>,
     clock: &Clock,
-) -> (Flow, Option<Timed>) {
+) -> Flow {
     let begun_ns = clock.now_ns();
     let flow = command::run(context, spec, args);
     let taken_ns = clock.now_ns().saturating_sub(begun_ns);
     let goes_on = matches!(flow, Flow::Later(_) | Flow::Clients(_));
-    let is_kept = goes_on || context.settings.is_slow(taken_ns / 1_000);
+    let is_kept = goes_on || (spec.is_some() && context.settings.is_slow(taken_ns / 1_000));
     let args = if is_kept { command::kept_args(args) } else { Vec::new() };
-    (flow, Some(Timed { taken_ns, args }))
+    context.server.timed = Some(Timed { taken_ns, args });
+    flow
 }
 
-/// The hash of a command's first key, made again if the database that it was made for is not that
-/// of the client any more: it was selected, swapped or flushed since.
-#[inline]
-fn hash_now(
-    hash: KeyHash,
-    shard: &Shard,
-    db: u8,
-    work: Work,
-    frame: &[u8],
-    args: &resp::Args,
-    limits: &ParseLimits,
-) -> KeyHash {
-    if shard.is_of(hash, db) { hash } else { rehash(shard, db, work, frame, args, limits) }
-}
-
+/// The hash of a command's first key in a database, made again.
 #[cold]
 fn rehash(
     shard: &Shard,
     db: u8,
-    work: Work,
+    command: &Command,
     frame: &[u8],
     args: &resp::Args,
     limits: &ParseLimits,
 ) -> KeyHash {
     let mut progress = memcached::Progress::default();
-    let key = match work {
+    let key = match command.work {
         Work::Resp(Some(spec)) => args.get(frame, spec.first_key()),
         _ => match memcached::parse(frame, &mut progress, &limits.memcached) {
             memcached::Parse::Complete { request, .. } => command::memcached::first_key(&request),
@@ -111,31 +111,34 @@ fn rehash(
 }
 
 impl<T: Transport> Core<T> {
-    /// Executes a command of the batch.
+    /// Executes a command of the batch. A large value that has come belongs to the first command of
+    /// its connection that is executed from then on; one that is refused before it comes to its
+    /// value leaves it.
     pub(super) fn execute(&mut self, number: usize) {
         let Command { connection: key, source, from, to, work, hash } = self.batch.commands[number];
-        if self.pause.is_some() && self.is_paused(number) {
-            self.put_back(number, key);
-            self.postpone(key);
-            return;
-        }
         let Some(connection) = self.connections.find(key) else { return };
         if matches!(work, Work::Nothing) || connection.closing >= Closing::Flushing {
             return;
         }
         let has_memory = self.budget.may_answer(connection.output_bytes());
         if connection.replies.held_bytes() > OUTPUT_BYTES_HIGH || !has_memory {
-            self.hold_back(number, !has_memory);
-            return;
+            return self.hold_back(number, !has_memory);
         }
+        let before = Held::by(connection);
         let bytes = match source {
             Source::Loan(loan) => self.transport.bytes(&self.batch.loans[loan as usize]),
             Source::Input => &connection.input,
         };
         let frame = &bytes[from as usize..to as usize];
         let args = &self.batch.args[number];
-        let (db, limits) = (connection.session.db, &self.limits);
-        let hash = hash.map(|hash| hash_now(hash, &self.shard, db, work, frame, args, limits));
+        let db = connection.session.db;
+        let hash = match hash {
+            // A database may have been selected, swapped or flushed since the key was hashed.
+            Some(hash) if !self.shard.is_of(hash, db) => {
+                rehash(&self.shard, db, &self.batch.commands[number], frame, args, &self.limits)
+            }
+            hash => hash.unwrap_or(self.no_hash),
+        };
         let out = connection.replies.writer();
         if out.capacity() == 0 {
             *out = self.spares.take();
@@ -154,38 +157,40 @@ impl<T: Transport> Core<T> {
             memory: &mut self.options.memory,
             room_bytes,
             reply_may_wait,
-            first_hash: hash.unwrap_or(self.no_hash),
-            // What has come belongs to the first command that is executed from now on.
+            first_hash: hash,
             large: connection.inbound.take().map(|inbound| inbound.into_value()),
             pins: &mut self.pins,
         };
-        let (flow, timed) =
-            perform(work, &mut context, frame, args, &limits.memcached, &self.clock);
+        let flow = perform(work, &mut context, frame, args, &self.limits.memcached, &self.clock);
         if let Some(large) = context.large.take() {
-            // The command was refused before it came to its value.
             large.abort(context.shard);
         }
         if let Flow::Wait = flow {
-            // It will be executed again, and counted then.
             (self.counters.hits, self.counters.misses) = (hits, misses);
-            self.uncount(key);
-            self.hold_back(number, true);
-            return;
+            return self.wait(number);
         }
-        let is_giant = args.len() > ARGS_KEPT_MAX;
+        let has_pins = !self.pins.is_empty();
         let muted = connection.end_reply(out_start, &mut self.pins, &mut self.shard, false);
         if !std::mem::replace(&mut connection.dirty, true) {
             self.dirty.push(key.index);
         }
-        self.budget.recount(connection);
-        if is_giant || !matches!((&flow, &timed), (Flow::Continue, None)) {
-            self.end_command(number, flow, muted, timed);
+        if has_pins || Held::by(connection) != before {
+            self.budget.recount(connection);
+        }
+        if matches!(flow, Flow::Continue) && self.server.timed.is_none() {
+            // Nothing is in it; to find that out once more would take longer than this.
+            std::mem::forget(flow);
+        } else {
+            self.end_command(number, flow, muted);
         }
     }
 
     /// Does what a command that was executed has asked for, and notes the time that it took.
-    fn end_command(&mut self, number: usize, flow: Flow, muted: bool, timed: Option<Timed>) {
-        let key = self.batch.commands[number].connection;
+    #[inline(never)]
+    fn end_command(&mut self, number: usize, flow: Flow, muted: bool) {
+        let timed = self.server.timed.take();
+        let Command { connection: key, work, .. } = self.batch.commands[number];
+        let is_known = !matches!(work, Work::Resp(None));
         if self.batch.args[number].len() > ARGS_KEPT_MAX {
             self.batch.args[number] = resp::Args::new();
         }
@@ -197,7 +202,7 @@ impl<T: Transport> Core<T> {
                 return self.await_fill(key, frame, hash, look_ms, until_ms);
             }
             flow => {
-                if let Some(Timed { taken_ns, args }) = timed {
+                if let Some(Timed { taken_ns, args }) = timed.filter(|_| is_known) {
                     self.note_time(key, taken_ns, || args);
                 }
                 return self.follow(key, flow, muted);
@@ -220,17 +225,32 @@ impl<T: Transport> Core<T> {
         bytes.get(from as usize..to as usize).unwrap_or_default()
     }
 
-    /// Takes back what was counted of the last command of a connection.
-    fn uncount(&mut self, key: Key) {
+    /// Holds a command back that there was no memory for. It will be executed again, and counted
+    /// then.
+    fn wait(&mut self, number: usize) {
+        let key = self.batch.commands[number].connection;
+        self.server.timed = None;
         self.counters.commands -= 1;
         let connection = self.connections.find(key);
-        if let Some(number) = connection.and_then(|connection| connection.session.last_command) {
-            self.server.statistics.of(number).calls -= 1;
+        if let Some(command) = connection.and_then(|connection| connection.session.last_command) {
+            self.server.statistics.of(command).calls -= 1;
         }
+        self.hold_back(number, true);
     }
 
-    /// Whether a command is held back by CLIENT PAUSE.
+    /// Holds a command back if CLIENT PAUSE wants it; whether it does.
     #[cold]
+    pub(super) fn postpones(&mut self, number: usize) -> bool {
+        let is_paused = self.is_paused(number);
+        if is_paused {
+            let key = self.batch.commands[number].connection;
+            self.put_back(number, key);
+            self.postpone(key);
+        }
+        is_paused
+    }
+
+    /// Whether a command is to wait for the end of the pause that goes on.
     fn is_paused(&mut self, number: usize) -> bool {
         let Some(pause) = self.pause else { return false };
         let Command { connection: key, source, from, to, work, .. } = self.batch.commands[number];

@@ -98,6 +98,7 @@ pub(super) fn hello(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     context.session.resp3 = resp3;
     if let Some(name) = name {
         context.session.name = name.to_vec();
+        context.session.recount();
     }
     greet(context);
     Flow::Continue

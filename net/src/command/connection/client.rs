@@ -73,6 +73,7 @@ pub(super) const SUBCOMMANDS: &[Spec] = &[
     Spec::new("setname", 3, setname)
         .flags("noscript loading stale")
         .categories("@slow @connection")
+        .tips("request_policy:all_nodes response_policy:all_succeeded")
         .since("2.6.9")
         .summary("Names the connection."),
     Spec::new("unpause", 2, unpause)
@@ -102,6 +103,7 @@ fn getname(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
 fn setname(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     if is_plain(args.at(2)) {
         context.session.name = args.at(2).to_vec();
+        context.session.recount();
         context.reply().ok();
     } else {
         context.error(BAD_NAME);
@@ -121,6 +123,7 @@ fn setinfo(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     };
     if is_plain(value) {
         *field = value.to_vec();
+        context.session.recount();
         context.reply().ok();
     } else {
         let option = printable(args.at(2), 128);

@@ -87,6 +87,7 @@ fn reset(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
     session.no_evict = false;
     session.replies = ReplyMode::On;
     session.name = Vec::new();
+    session.recount();
     context.reply().simple("RESET");
     Flow::Continue
 }

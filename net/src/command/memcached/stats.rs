@@ -8,9 +8,9 @@ use crate::protocol::memcached::{Tokens, Writer};
 
 /// Runs `stats` with its arguments.
 pub(super) fn run(context: &mut Context<'_>, mut args: Tokens<'_>) -> Flow {
-    let Some(kind) = args.next() else { return Flow::Ask(InfoRequest::MemcachedStats) };
+    let Some(kind) = args.next() else { return Flow::Ask(Box::new(InfoRequest::MemcachedStats)) };
     match kind {
-        b"settings" => return Flow::Ask(InfoRequest::MemcachedSettings),
+        b"settings" => return Flow::Ask(Box::new(InfoRequest::MemcachedSettings)),
         b"cores" => cores(context),
         b"reset" => {
             context.counters.reset();

@@ -35,11 +35,11 @@ pub(super) fn usage(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
 }
 
 pub(super) fn stats(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
-    Flow::Ask(InfoRequest::MemoryStats { resp3: context.session.resp3 })
+    Flow::Ask(Box::new(InfoRequest::MemoryStats { resp3: context.session.resp3 }))
 }
 
 pub(super) fn doctor(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
-    Flow::Ask(InfoRequest::MemoryDoctor { resp3: context.session.resp3 })
+    Flow::Ask(Box::new(InfoRequest::MemoryDoctor { resp3: context.session.resp3 }))
 }
 
 pub(super) fn purge(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {

@@ -17,11 +17,11 @@ use crate::core::InfoRequest;
 pub(super) use list::COMMANDS;
 pub use slowlog::{Slowlog, kept_args};
 pub(super) use slowlog::{TIMED_ARGS_MIN, TIMES_ALL_BELOW_US};
-pub use state::{Base, ServerState};
+pub use state::{Base, ServerState, Timed};
 
 fn info(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     let sections = args.from(1).map(|name| printable(name, 64).to_ascii_lowercase()).collect();
-    Flow::Ask(InfoRequest::Info { sections, resp3: context.session.resp3 })
+    Flow::Ask(Box::new(InfoRequest::Info { sections, resp3: context.session.resp3 }))
 }
 
 /// TIME: Unix time as seconds and microseconds.

@@ -23,8 +23,19 @@ pub struct ServerState {
     pub scripts: Scripts,
     /// What counters that never go back stood at when counting began anew.
     pub base: Base,
+    /// How long the command that is being executed took, if it was timed.
+    pub timed: Option<Timed>,
     /// The most memory that was in use, in bytes.
     pub memory_peak_bytes: u64,
+}
+
+/// How long an execution took, and what is kept of its arguments if it may be told of.
+#[derive(Debug, Default)]
+pub struct Timed {
+    /// Nanoseconds.
+    pub taken_ns: u64,
+    /// As SLOWLOG keeps them.
+    pub args: Vec<Vec<u8>>,
 }
 
 /// Counters at the last CONFIG RESETSTAT.
