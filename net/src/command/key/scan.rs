@@ -300,8 +300,10 @@ mod tests {
 
     #[test]
     fn cursors_are_read_as_strtoul_reads_them() {
-        let accepted: [(&[u8], u64); 7] = [
+        let accepted: [(&[u8], u64); 9] = [
             (b"", 0),
+            (b"\0x", 0),
+            (b"5\0x", 5),
             (b"0", 0),
             (b"007", 7),
             (b"+5", 5),
@@ -312,7 +314,7 @@ mod tests {
         for (text, cursor) in accepted {
             assert_eq!(parse_cursor(text), Some(cursor), "{text:?}");
         }
-        for text in [&b"x"[..], b"5x", b" 5", b"5 ", b"+", b"-", b"--1", b"+-1", b"1.0", b"\0"] {
+        for text in [&b"x"[..], b"5x", b" 5", b"5 ", b"+", b"-", b"--1", b"+-1", b"1.0", b"x\0"] {
             assert_eq!(parse_cursor(text), None, "{text:?}");
         }
         assert_eq!(parse_cursor(b"18446744073709551616"), None);
