@@ -9,6 +9,7 @@ use crate::wire::{Link, Node};
 const ACCEPTED: &[(&str, &str, &str)] = &[
     ("client|setinfo", "name", "Redis has it since 7.2"),
     ("client|no-touch", "name", "Redis has it since 7.2"),
+    ("client|setname", "tips", "Redis has them since 7.2"),
     ("eval", "key specifications", "their keys are counted by an argument"),
     ("evalsha", "key specifications", "their keys are counted by an argument"),
 ];
