@@ -147,8 +147,11 @@ fn entries(text: &str, command: &Command) -> Result<Vec<(String, Vec<OsString>)>
         before.iter().filter(|&&byte| byte == b'\n').count() + 1
     };
     let table = DeTable::parse(text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start);
-        format!("line {}: {}", line_of(at), error.message().replace('\n', " "))
+        let number = line_of(error.span().map_or(0, |span| span.start));
+        // What stands behind the key may be a secret.
+        let line = text.lines().nth(number - 1).unwrap_or_default();
+        let key = line.split('=').next().unwrap_or_default().trim().escape_debug();
+        format!("line {number}: {key}: {}", error.message().replace('\n', " "))
     })?;
     let mut rows: Vec<_> = table.get_ref().iter().collect();
     rows.sort_by_key(|(key, _)| key.span().start);
@@ -229,8 +232,8 @@ mod tests {
 
         fn load(&self, flags: &[&str]) -> Result<Configuration, ConfigError> {
             let path = self.0.to_str().expect("text");
-            let all = ["pinion", "--config", path].iter().chain(flags);
-            load(&all.map(OsString::from).collect::<Vec<_>>())
+            let all = [&["pinion", "--config", path], flags].concat();
+            load(&all.into_iter().map(OsString::from).collect::<Vec<_>>())
         }
     }
 

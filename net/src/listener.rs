@@ -43,8 +43,7 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
 #[derive(Debug)]
 pub(crate) struct UnixPath {
     path: PathBuf,
-    /// Device and number of the file.
-    identity: (u64, u64),
+    identity: Identity,
 }
 
 impl Drop for UnixPath {
@@ -55,8 +54,11 @@ impl Drop for UnixPath {
     }
 }
 
-fn identity(file: &fs::Metadata) -> (u64, u64) {
-    (file.dev(), file.ino())
+/// Device, number and time of making: numbers are used again.
+type Identity = (u64, u64, i64, i64);
+
+fn identity(file: &fs::Metadata) -> Identity {
+    (file.dev(), file.ino(), file.mtime(), file.mtime_nsec())
 }
 
 /// Binds a Unix socket and listens. `AlreadyExists` says that the path is something else than a
