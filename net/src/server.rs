@@ -50,12 +50,16 @@ impl Stopper {
 
     /// Lets those of other options take effect that can: the password, the memory, the time that
     /// the end may take, and what clients may take. Returns at once, with the flags among
-    /// `changes` that it takes a restart for.
+    /// `changes` that it takes a restart for. The file of memcached's users is read again, too.
     pub fn reload(&self, options: &Options, changes: &[String]) -> Vec<String> {
         let has = |name: &str| changes.iter().any(|change| change == name);
         let has_limits = LIMIT_FLAGS.iter().any(|name| has(name));
         self.0.tell(CoreMessage::Reload(Box::new(Reload {
             password: has("requirepass").then(|| options.requirepass.clone().into_bytes()),
+            memcached_users: memcached_users(options)
+                .unwrap_or(None)
+                .filter(|_| !has("memcached-auth"))
+                .map(Arc::new),
             memory_bytes: options.memory.filter(|_| has("memory")).map(|memory| memory.0),
             limits: has_limits.then(|| parameters::limits(options)),
             drain_ms: has("drain").then_some(options.drain.ms),

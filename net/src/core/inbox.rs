@@ -1,6 +1,7 @@
 //! Messages between a core and the control thread: slow questions one way, answers and orders the
 //! other. Both directions are plain queues; a core is woken through its ring.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use pinion_engine::{Errand, Returned};
@@ -8,6 +9,7 @@ use pinion_ring::{Key, Waker};
 
 use super::Snapshot;
 use crate::command::ClientLimits;
+use crate::command::memcached::Credentials;
 use crate::connection::Ticket;
 use crate::log::Line;
 
@@ -32,10 +34,12 @@ pub enum CoreMessage {
 }
 
 /// What can change while the server runs; `None` stays as it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Reload {
     /// The password; empty: none.
     pub password: Option<Vec<u8>>,
+    /// Who may use the memcached port, if a file says so.
+    pub memcached_users: Option<Arc<Credentials>>,
     /// The memory of the whole process, in bytes.
     pub memory_bytes: Option<u64>,
     /// What clients may take: of it, what is looked at as commands and connections come.

@@ -159,6 +159,10 @@ pub const FILL_LOOK_MS: u64 = 250;
 /// How long accepting rests after it failed for want of descriptors or memory.
 pub const ACCEPT_REST_MS: u64 = 10;
 
+/// Turns that look at all events before quiet connections are closed at the end: the one that is
+/// told to end, and one that asks the kernel again.
+pub const SETTLING_TURNS: u32 = 2;
+
 /// Connections that are told no with the spare descriptor before accepting rests.
 pub const ACCEPT_REFUSALS_MAX: usize = 32;
 

@@ -1,7 +1,7 @@
 //! Connections that are quiet: those that have been for too long are closed (`--timeout`), and at
 //! the end all are, one by one, as soon as they have got what they are owed.
 
-use super::limits::{QUIET_LOOK_MS, QUIET_SLOTS_PER_LOOK};
+use super::limits::{QUIET_LOOK_MS, QUIET_SLOTS_PER_LOOK, SETTLING_TURNS};
 use super::{Core, Transport};
 use crate::connection::{Closing, Connection};
 
@@ -66,9 +66,32 @@ impl<T: Transport> Core<T> {
         self.stop_at_ms = Some(self.stop_at_ms.map_or(at_ms, |earlier| earlier.min(at_ms)));
     }
 
-    /// Whether the core was told to end, and has sent what it could.
-    pub(super) fn has_ended(&mut self) -> bool {
+    /// Whether the core was told to end, and has sent what it could. Closes those who are owed
+    /// nothing, once all that had come when the end began has been looked at; `exhausted` tells
+    /// that this turn has left no event.
+    pub(super) fn has_ended(&mut self, exhausted: bool) -> bool {
         let Some(stop_at_ms) = self.stop_at_ms else { return false };
-        self.now_ms >= stop_at_ms || self.connections.iter_mut().all(|one| is_owed_nothing(one))
+        if self.now_ms >= stop_at_ms {
+            return true;
+        }
+        self.stop_turns += u32::from(exhausted);
+        if !exhausted || self.is_settling() {
+            return false;
+        }
+        let mut are_all = true;
+        for connection in self.connections.iter_mut() {
+            let is_owed_nothing = is_owed_nothing(connection);
+            are_all &= is_owed_nothing;
+            if is_owed_nothing && connection.closing < Closing::Dropped {
+                connection.close(Closing::Dropped);
+                self.ending.push(connection.key);
+            }
+        }
+        are_all
+    }
+
+    /// Whether the core has been told to end and has yet to look at what had come by then.
+    pub(super) fn is_settling(&self) -> bool {
+        self.stop_at_ms.is_some() && self.stop_turns < SETTLING_TURNS
     }
 }

@@ -111,6 +111,8 @@ pub struct Core<T: Transport> {
     pub(super) quiet: Look,
     /// When the core ends at the latest, once it has been told to.
     pub(super) stop_at_ms: Option<u64>,
+    /// Turns since then that have left no event.
+    pub(super) stop_turns: u32,
     /// When all items die, if a client has asked for it.
     flush_at_ms: Option<u64>,
 }
@@ -160,6 +162,7 @@ impl<T: Transport> Core<T> {
             spare: Spare::new(),
             quiet: Look::default(),
             stop_at_ms: None,
+            stop_turns: 0,
             flush_at_ms: None,
         }
     }
@@ -204,6 +207,7 @@ impl<T: Transport> Core<T> {
         let (commands_before, mut events) = (self.counters.commands, 0u32);
         let had_work = !is_idle;
         self.streamed_bytes = 0;
+        let mut exhausted = true;
         while let Some(event) = self.transport.next_event() {
             events += 1;
             self.handle(event);
@@ -212,6 +216,7 @@ impl<T: Transport> Core<T> {
             if commands >= self.options.flush_after as u64
                 || self.streamed_bytes >= STREAM_BYTES_PER_TURN
             {
+                exhausted = false;
                 break;
             }
         }
@@ -238,7 +243,8 @@ impl<T: Transport> Core<T> {
             self.inbox.ask(Request::Errand(errand));
         }
         let more = behind || maintained || self.has_more() || self.budget.has_unexamined();
-        Ok(Turn { worked, more, ended: self.has_ended() })
+        let ended = self.has_ended(exhausted);
+        Ok(Turn { worked, more: more || self.is_settling(), ended })
     }
 
     /// Whether there is work left by the last turn.
@@ -427,6 +433,9 @@ impl<T: Transport> Core<T> {
         let settings = &mut self.options.settings;
         if let Some(password) = reload.password {
             settings.password = password;
+        }
+        if reload.memcached_users.is_some() {
+            settings.memcached_users = reload.memcached_users;
         }
         if let Some(limits) = reload.limits {
             settings.limits = limits;
