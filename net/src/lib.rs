@@ -10,17 +10,23 @@
 
 pub mod clock;
 pub mod command;
+pub mod config;
 pub mod connection;
 pub mod control;
 pub mod core;
+pub mod flags;
 pub mod host;
 mod listener;
+pub mod log;
 pub mod memory;
 pub mod options;
 mod parameters;
 pub mod protocol;
 mod server;
+mod start;
 #[expect(unsafe_code, reason = "system calls without a safe wrapper")]
 mod sys;
 
-pub use server::{Address, Server, StartError, Stopper};
+pub use server::{Server, Stopper, check};
+pub use start::notify::notify;
+pub use start::{Address, Endpoint, StartError};

@@ -9,6 +9,8 @@ use clap::Parser;
 use pinion_ring::FeatureSet;
 
 use crate::core::{Driver, IdleMode};
+use crate::flags::{Network, Permissions, Span, YesNo};
+use crate::log::LogFormat;
 
 /// A cache server for Redis and memcached clients.
 #[derive(Clone, Debug, Parser)]
@@ -26,6 +28,39 @@ pub struct Options {
     /// Port for memcached clients (text protocol); 0 turns it off, `auto` lets the kernel choose
     #[arg(long, default_value = "11211", value_name = "PORT")]
     pub memcached_port: MemcachedPort,
+
+    /// Unix socket for Redis clients too
+    #[arg(long, value_name = "PATH")]
+    pub unix: Option<PathBuf>,
+
+    /// Unix socket for memcached clients too
+    #[arg(long, value_name = "PATH")]
+    pub memcached_unix: Option<PathBuf>,
+
+    /// Permissions of Unix sockets, in octal
+    #[arg(long, default_value = "700", value_name = "MODE")]
+    pub unix_permissions: Permissions,
+
+    /// Refuse to listen beyond loopback without a password: yes or no
+    #[arg(long, default_value = "yes", value_name = "YES|NO")]
+    pub protected_mode: YesNo,
+
+    /// Configuration file in TOML, whose keys are the names of flags; flags win over it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Check flags, configuration file and host, say what is wrong, and end
+    #[arg(long)]
+    pub check_config: bool,
+
+    /// How log lines are written: text (key=value) or json
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+
+    /// How long the end (SIGTERM, SHUTDOWN) waits for clients to get the replies to what they have
+    /// sent
+    #[arg(long, default_value = "5s", value_name = "TIME")]
+    pub drain: Span,
 
     /// The CPU to run on [default: the first that the process may use]
     #[arg(long, value_name = "CPU")]
@@ -73,8 +108,14 @@ pub struct Options {
     pub idle: IdleMode,
 
     /// Who drives the core: `glommio` (an executor beside the data ring) or `bare` (a thread)
-    #[arg(long, default_value = "glommio", value_name = "DRIVER")]
-    pub driver: Driver,
+    /// [default: glommio, or bare where it cannot run]
+    #[arg(long, value_name = "DRIVER")]
+    pub driver: Option<Driver>,
+
+    /// What moves the bytes of clients: io_uring, epoll, or auto, which takes epoll where io_uring
+    /// is refused
+    #[arg(long, default_value = "auto", value_name = "INTERFACE")]
+    pub network: Network,
 
     /// Touch all memory at start, so that no request waits for the kernel to find a page
     #[arg(long)]
@@ -89,6 +130,46 @@ pub struct Options {
     /// by its authentication of text clients, with the user `default`
     #[arg(long, default_value = "", value_name = "PASSWORD", hide_default_value = true)]
     pub requirepass: String,
+
+    /// Give a command another name, or none if NEW is empty; may be repeated
+    #[arg(long, num_args = 2, value_names = ["NAME", "NEW"])]
+    pub rename_command: Vec<String>,
+
+    /// Connections accepted in a second, and in a burst; more are told so and closed; 0: no limit
+    #[arg(long, default_value_t = 0, value_name = "COUNT")]
+    pub accept_rate: u32,
+
+    /// Close connections that have neither sent nor taken anything for this long; 0: never
+    #[arg(long, default_value = "0", value_name = "TIME")]
+    pub timeout: Span,
+
+    /// The longest key; at most 65535
+    #[arg(long, default_value_t = 65_535, value_name = "BYTES",
+          value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    pub key_max: u32,
+
+    /// The most arguments of one command
+    #[arg(long, default_value_t = 1024 * 1024, value_name = "COUNT",
+          value_parser = clap::value_parser!(u32).range(16..=1024 * 1024))]
+    pub args_max: u32,
+
+    /// The longest request [default: 64MiB, or twice --value-max if that is more]
+    #[arg(long, value_name = "SIZE")]
+    pub request_max: Option<Size>,
+
+    /// Input that one connection may make the server hold; more is refused, and the connection
+    /// ends [default: as much as the share of buffers has room for]
+    #[arg(long, value_name = "SIZE")]
+    pub input_max: Option<Size>,
+
+    /// Unread replies of one connection beyond which its commands wait
+    #[arg(long, default_value = "256KiB", value_name = "SIZE")]
+    pub output_max: Size,
+
+    /// Commands of one connection that are executed before others have their turn
+    #[arg(long, default_value_t = 256, value_name = "COUNT",
+          value_parser = clap::value_parser!(u32).range(32..=65_536))]
+    pub pipeline_max: u32,
 
     /// Allow DEBUG, with which a client can stop the server; for test suites
     #[arg(long)]

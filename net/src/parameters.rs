@@ -2,14 +2,34 @@
 //! of Redis's that tools ask for and that have one value here.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use pinion_engine::DATABASES;
 
-use crate::command::Settings;
+use crate::command::{ClientLimits, Renames, Settings};
 use crate::options::Options;
+use crate::start::plan;
+
+/// What clients may take, as the options say.
+pub(crate) fn limits(options: &Options) -> ClientLimits {
+    ClientLimits {
+        args_max: options.args_max,
+        request_bytes_max: options.request_max.map(|limit| limit.0 as u32),
+        input_bytes_max: options.input_max.map_or(usize::MAX, |limit| limit.0 as usize),
+        output_bytes_max: options.output_max.0 as usize,
+        run_commands_max: options.pipeline_max as usize,
+        accepts_per_second: options.accept_rate,
+        timeout_ms: options.timeout.ms,
+    }
+}
 
 /// What CONFIG GET tells, and what else commands look at.
-pub(crate) fn settings(options: &Options, connections_max: usize, port: u16) -> Settings {
+pub(crate) fn settings(
+    options: &Options,
+    connections_max: usize,
+    port: u16,
+    renames: Renames,
+) -> Settings {
     let bind: Vec<String> = options.bind.iter().map(IpAddr::to_string).collect();
     let debug = if options.enable_debug_command { "yes" } else { "no" };
     let mut parameters: Vec<(&'static str, String)> = vec![
@@ -18,6 +38,8 @@ pub(crate) fn settings(options: &Options, connections_max: usize, port: u16) -> 
         ("maxclients", connections_max.to_string()),
         ("maxmemory-policy", options.eviction.redis_name().to_owned()),
         ("port", port.to_string()),
+        ("protected-mode", if options.protected_mode.0 { "yes" } else { "no" }.to_owned()),
+        ("unixsocket", path_text(options.unix.as_deref())),
         ("proto-max-bulk-len", options.value_max.0.to_string()),
         ("databases", DATABASES.to_string()),
     ];
@@ -29,12 +51,19 @@ pub(crate) fn settings(options: &Options, connections_max: usize, port: u16) -> 
         password: options.requirepass.clone().into_bytes(),
         allows_debug: options.enable_debug_command,
         memcached_admin: options.memcached_admin,
+        limits: limits(options),
+        renames,
+        needs_password: plan::is_exposed(options),
         ..Settings::default()
     }
 }
 
+fn path_text(path: Option<&Path>) -> String {
+    path.map_or_else(String::new, |path| path.display().to_string())
+}
+
 /// Redis's parameters that have one value here, and which it is.
-const FIXED_PARAMETERS: [(&str, &str); 22] = [
+const FIXED_PARAMETERS: [(&str, &str); 21] = [
     ("activedefrag", "no"),
     ("active-expire-effort", "1"),
     ("appendfsync", "everysec"),
@@ -55,7 +84,6 @@ const FIXED_PARAMETERS: [(&str, &str); 22] = [
     ("save", ""),
     ("tcp-backlog", "4096"),
     ("tcp-keepalive", "300"),
-    ("timeout", "0"),
     ("tls-port", "0"),
 ];
 
@@ -68,7 +96,7 @@ mod tests {
     fn parameters_are_in_order_and_named_once() {
         let arguments = ["pinion", "--requirepass", "x", "--enable-debug-command"];
         let options = Options::try_parse_from(arguments).expect("right");
-        let settings = settings(&options, 77, 6_379);
+        let settings = settings(&options, 77, 6_379, Renames::default());
         let names: Vec<&str> = settings.parameters.iter().map(|row| row.0).collect();
         let mut sorted = names.clone();
         sorted.sort_unstable();

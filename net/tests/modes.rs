@@ -77,6 +77,19 @@ fn every_driver_waits_in_every_way() {
 }
 
 #[test]
+fn epoll_waits_in_every_way() {
+    for idle in ["auto", "park", "spin:50us", "poll"] {
+        let mut server = Server::start(&["--network", "epoll", "--idle", idle]);
+        let info = session(&server);
+        for field in ["network:epoll\r\n", "driver:bare\r\n", "multiplexing_api:epoll\r\n"] {
+            assert!(info.contains(field), "{field} is missing in {info}");
+        }
+        server.signal("TERM");
+        assert_eq!(server.wait(), Some(0), "{idle}");
+    }
+}
+
+#[test]
 fn every_feature_of_the_ring_may_be_absent() {
     let mut hidden: Vec<&str> = Feature::ALL.into_iter().map(Feature::name).collect();
     hidden.push("all");
@@ -208,7 +221,7 @@ fn connections_that_end_while_data_comes_leave_no_trace() {
 #[test]
 fn a_client_that_does_not_read_does_not_keep_it_from_ending() {
     for driver in DRIVERS {
-        let mut server = Server::start(&["--driver", driver]);
+        let mut server = Server::start(&["--driver", driver, "--drain", "1s"]);
         let mut stuck = server.client();
         stuck.call_bytes(&[b"SET", b"a", &vec![b'v'; 1_000_000]]);
         stuck.send(encode(&[b"GET", b"a"]).repeat(100));
@@ -266,7 +279,14 @@ fn bad_flags_are_named() {
         (["--driver", "x"], ["--driver", "'x' is not glommio or bare"]),
         (["--ring-hide", "warp"], ["--ring-hide", "'warp'"]),
         (["--bind", "localhost"], ["--bind", "localhost"]),
-        (["--bind", "192.0.2.1"], ["--bind", "192.0.2.1 is not an address of this host"]),
+        (["--bind", "192.0.2.1"], ["--bind 192.0.2.1", "--protected-mode no"]),
+        (["--network", "x"], ["--network", "'x' is not auto, io_uring or epoll"]),
+        (["--drain", "x"], ["--drain", "'x' is not a time"]),
+        (["--unix-permissions", "9"], ["--unix-permissions", "in octal"]),
+        (["--log-format", "x"], ["--log-format", "'x' is not text or json"]),
+        (["--key-max", "70000"], ["--key-max", "70000"]),
+        (["--request-max", "1MiB"], ["--request-max 1MiB", "--value-max 8MiB has to fit"]),
+        (["--output-max", "1"], ["--output-max 1", "above 64KiB"]),
         (["--port", "70000"], ["--port", "70000"]),
         (["--memcached-port", "x"], ["--memcached-port", "'x'"]),
         (["--max-connections", "0"], ["--max-connections", "at least 1"]),

@@ -12,11 +12,14 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use support::random::{Random, seed};
+use support::seccomp::set_open_files;
 use support::{Client, Reply, Server, encode, info_number, ok};
 
 /// How long chaos reigns.
 const CHAOS: Duration = Duration::from_secs(8);
 const CHAOS_THREADS: u64 = 4;
+/// Connections that are there all the time.
+const CROWD: usize = 2_000;
 /// Connections that a thread leaves in whatever state they are, at most.
 const HELD_MAX: usize = 80;
 /// What a server may have resident besides its items, whose memory grows by what is written. The
@@ -36,13 +39,14 @@ struct Chaos {
 type Scene = fn(&mut Chaos) -> std::io::Result<()>;
 
 /// What may happen, and how often.
-const SCENES: [(&str, u32, Scene); 8] = [
+const SCENES: [(&str, u32, Scene); 9] = [
     ("torn frames", 30, Chaos::torn_frames),
     ("resets", 30, Chaos::reset),
     ("half-closes", 20, Chaos::half_close),
     ("garbage", 30, Chaos::garbage),
     ("giants", 20, Chaos::giant),
     ("slow readers", 6, Chaos::slow_reader),
+    ("slow writers", 10, Chaos::slow_writer),
     ("long pipelines", 1, Chaos::long_pipeline),
     ("storms", 4, Chaos::storm),
 ];
@@ -209,6 +213,21 @@ impl Chaos {
         Ok(())
     }
 
+    /// Goes on, byte by byte, with whatever another connection has begun.
+    fn slow_writer(&mut self) -> std::io::Result<()> {
+        let mut stream = connect(self.resp)?;
+        let frame = encode(&[b"SET", b"chaos:slow", &[b's'; 40]]);
+        let sent = self.random.below(frame.len()) + 1;
+        for &byte in &frame[..sent] {
+            stream.write_all(&[byte])?;
+        }
+        if sent == frame.len() {
+            return read_lines(&mut stream, 1);
+        }
+        self.held.push(stream);
+        Ok(())
+    }
+
     /// A hundred thousand commands at once; each is answered.
     fn long_pipeline(&mut self) -> std::io::Result<()> {
         let mut stream = connect(self.resp)?;
@@ -248,6 +267,16 @@ fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
 
 fn count_lines(bytes: &[u8]) -> usize {
     bytes.iter().filter(|&&byte| byte == b'\n').count()
+}
+
+/// Reads a line, byte by byte.
+fn read_line(stream: &mut TcpStream) -> String {
+    let (mut line, mut byte) = (Vec::new(), [0]);
+    while !line.ends_with(b"\r\n") {
+        stream.read_exact(&mut byte).expect("read");
+        line.push(byte[0]);
+    }
+    String::from_utf8_lossy(&line[..line.len() - 2]).into_owned()
 }
 
 /// Reads so many lines, and not a byte more.
@@ -339,8 +368,12 @@ fn resident_peak_bytes(server: &Server) -> u64 {
 }
 
 fn chaos_leaves_no_trace(driver: &str) {
+    set_open_files(std::process::id(), 8_192);
     let seed = seed(&format!("chaos_leaves_no_trace with {driver}"));
-    let mut server = Server::start(&["--driver", driver, "--memory", "1GiB"]);
+    let network = if driver == "epoll" { "epoll" } else { "io_uring" };
+    let driver_name = if driver == "epoll" { "bare" } else { driver };
+    let flags = ["--driver", driver_name, "--network", network, "--memory", "1GiB"];
+    let mut server = Server::start(&flags);
     let done = Arc::new([const { AtomicU64::new(0) }; SCENES.len()]);
     let mut witness = Witness {
         resp: server.client(),
@@ -352,6 +385,13 @@ fn chaos_leaves_no_trace(driver: &str) {
     assert_eq!(witness.resp.call(&["PING"]), Reply::Simple("PONG".into()));
     assert_eq!(witness.memcached.ask("get a\r\n"), "END\r\n");
     let descriptors_before = descriptors(&server);
+    let mut steps_us = Vec::new();
+    // Thousands that are there and say nothing, but for a few who have begun to.
+    let mut crowd: Vec<TcpStream> =
+        (0..CROWD).map(|_| connect(server.resp).expect("room")).collect();
+    for stream in crowd.iter_mut().step_by(16) {
+        stream.write_all(b"*2\r\n$3\r\nGET\r\n$5\r\nch").expect("write");
+    }
     std::thread::scope(|scope| {
         let threads: Vec<_> = (1..=CHAOS_THREADS)
             .map(|number| {
@@ -366,7 +406,9 @@ fn chaos_leaves_no_trace(driver: &str) {
             })
             .collect();
         while !threads.iter().all(|thread| thread.is_finished()) {
+            let begun = Instant::now();
             witness.step();
+            steps_us.push(begun.elapsed().as_micros());
         }
     });
     for ((name, ..), count) in SCENES.iter().zip(done.iter()) {
@@ -374,7 +416,15 @@ fn chaos_leaves_no_trace(driver: &str) {
         println!("{driver}: {count} {name}");
         assert!(count > 0, "there were no {name}");
     }
-    println!("{driver}: {} steps of the witness", witness.steps);
+    for stream in crowd.iter_mut().step_by(16) {
+        stream.write_all(b"aos\r\n").expect("write");
+        assert_eq!(read_line(stream), "$-1");
+    }
+    drop(crowd);
+    steps_us.sort_unstable();
+    let at = |percent: usize| steps_us[(steps_us.len() - 1) * percent / 100];
+    let (p50, p99) = (at(50), at(99));
+    println!("{driver}: {} steps of the witness, p50 {p50} us, p99 {p99} us", witness.steps);
     assert!(server.is_alive());
     let start = Instant::now();
     let info = loop {
@@ -410,4 +460,9 @@ fn chaos_leaves_no_trace_with_glommio() {
 #[test]
 fn chaos_leaves_no_trace_with_a_bare_thread() {
     chaos_leaves_no_trace("bare");
+}
+
+#[test]
+fn chaos_leaves_no_trace_on_epoll() {
+    chaos_leaves_no_trace("epoll");
 }

@@ -96,6 +96,7 @@ impl Rig {
                 2 * options.connections,
                 1 << 30,
             ),
+            drain_ms: 1_000,
             listeners: vec![
                 ListenerKind(ListenerProtocol::Resp),
                 ListenerKind(ListenerProtocol::Memcached),

@@ -22,11 +22,17 @@
 //! - I4. The ring is closed before its buffers are freed, and if operations cannot be cancelled the
 //!   buffers are leaked rather than freed under the kernel.
 //!
+//! Where io_uring cannot be had at all, [`EpollSet`] keeps the same contract by epoll.
+//!
 //! Every kernel feature beyond Linux 5.11 is optional and can be hidden ([`RingOptions::hide`]), so
 //! that tests cover each fall-back on a new kernel.
 
 #![deny(unsafe_code)]
 
+#[expect(unsafe_code, reason = "system calls on listening sockets")]
+mod accept;
+#[expect(unsafe_code, reason = "epoll and sockets without a safe wrapper in std")]
+mod epoll;
 mod event;
 mod features;
 #[expect(unsafe_code, reason = "maps the receive buffers that the kernel fills")]
@@ -36,8 +42,9 @@ mod ring;
 #[expect(unsafe_code, reason = "eventfd has no safe wrapper in std")]
 mod wake;
 
+pub use epoll::{EpollReceived, EpollSet};
 pub use event::{EndReason, Event, Key};
 pub use features::{Feature, FeatureSet, UnknownFeature};
 pub use pool::Received;
-pub use ring::{DataRing, RingError, RingOptions, Wait};
+pub use ring::{DataRing, RingError, RingOptions, Wait, probe};
 pub use wake::Waker;

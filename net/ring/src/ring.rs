@@ -10,6 +10,7 @@ use std::time::Duration;
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 
+use crate::accept;
 use crate::event::{EndReason, Event, Key, Operation, pack, unpack};
 use crate::features::{Feature, FeatureSet};
 use crate::pool::{GROUP, Pool, Received};
@@ -224,6 +225,11 @@ impl DataRing {
                 .build()
         };
         self.push(request.user_data(pack(Operation::Accept, Key::new(listener, 0))));
+    }
+
+    /// Takes a connection that waits for being accepted, at once; none if nobody waits.
+    pub fn accept_now(&mut self, listener: u32) -> Option<OwnedFd> {
+        accept::accept_waiting(self.listeners.get(listener as usize)?.socket.as_fd()).ok()
     }
 
     /// Starts receiving on a connection. The caller keeps the socket open until
@@ -552,6 +558,20 @@ impl Drop for DataRing {
             }
         }
     }
+}
+
+/// Whether a ring can be had at all, by making a small one and closing it.
+///
+/// # Errors
+/// Why not; see [`RingError`].
+pub fn probe(hide: FeatureSet) -> Result<(), RingError> {
+    let options = RingOptions {
+        submission_entries: 4,
+        completion_entries: 8,
+        hide,
+        ..RingOptions::default()
+    };
+    require_operations(&build(&options)?.0)
 }
 
 fn outcome(result: i32) -> io::Result<usize> {

@@ -6,6 +6,7 @@
 //! - `server`, `connection`: commands on the server and on the connection itself
 //! - `script`: the scripts of lock libraries, and no others
 //! - `transaction`: MULTI, EXEC and WATCH
+//! - `rename`: commands under other names
 //! - `settings`, `statistics`: what commands share beside items
 //! - `bitmap`: commands on values as arrays of bits
 //! - `task`: commands that take long and are executed in slices
@@ -22,6 +23,7 @@ mod glob;
 mod key;
 pub mod large;
 pub mod memcached;
+mod rename;
 mod script;
 mod server;
 mod settings;
@@ -34,8 +36,9 @@ mod task;
 mod transaction;
 
 pub use context::{Arguments, Context, Flow};
+pub use rename::Renames;
 pub use server::{Base, ServerState, Slowlog, Timed, kept_args};
-pub use settings::Settings;
+pub use settings::{ClientLimits, Settings};
 pub use spec::{KeySpec, Spec};
 pub use statistics::{CommandCount, Statistics};
 pub use table::{COMMANDS, find, name_of};

@@ -3,8 +3,43 @@
 use std::sync::Arc;
 
 use super::memcached::Credentials;
+use super::rename::Renames;
 use super::server::{TIMED_ARGS_MIN, TIMES_ALL_BELOW_US};
 use super::spec::Spec;
+use crate::core::limits;
+
+/// What one client may take, and what all may together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// Arguments of a command.
+    pub args_max: u32,
+    /// The longest request, in bytes, if it is not that for the largest value.
+    pub request_bytes_max: Option<u32>,
+    /// Input that is held for a connection, in bytes.
+    pub input_bytes_max: usize,
+    /// Output beyond which the commands of a connection wait, in bytes.
+    pub output_bytes_max: usize,
+    /// Commands of a connection before others have their turn.
+    pub run_commands_max: usize,
+    /// Connections accepted in a second; 0: no limit.
+    pub accepts_per_second: u32,
+    /// How long a connection may be quiet; 0: for ever.
+    pub timeout_ms: u64,
+}
+
+impl Default for ClientLimits {
+    fn default() -> ClientLimits {
+        ClientLimits {
+            args_max: limits::ARGS_MAX,
+            request_bytes_max: None,
+            input_bytes_max: usize::MAX,
+            output_bytes_max: limits::OUTPUT_BYTES_HIGH,
+            run_commands_max: limits::RUN_COMMANDS_MAX,
+            accepts_per_second: 0,
+            timeout_ms: 0,
+        }
+    }
+}
 
 /// See the module's page.
 #[derive(Clone, Debug)]
@@ -27,6 +62,12 @@ pub struct Settings {
     pub memcached_admin: bool,
     /// Who may use the memcached port; `None`: everybody, or who knows the password.
     pub memcached_users: Option<Arc<Credentials>>,
+    /// What clients may take.
+    pub limits: ClientLimits,
+    /// Commands under other names.
+    pub renames: Renames,
+    /// Whether a password may be changed, but not taken away: others than this host are let in.
+    pub needs_password: bool,
 }
 
 impl Default for Settings {
@@ -41,6 +82,9 @@ impl Default for Settings {
             allows_debug: false,
             memcached_admin: false,
             memcached_users: None,
+            limits: ClientLimits::default(),
+            renames: Renames::default(),
+            needs_password: false,
         }
     }
 }

@@ -79,7 +79,7 @@ fn server(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fm
     write!(out, "os:Linux {} {}\r\n", facts.kernel, std::env::consts::ARCH)?;
     write!(out, "arch_bits:{}\r\n", usize::BITS)?;
     write!(out, "monotonic_clock:POSIX clock_gettime\r\n")?;
-    write!(out, "multiplexing_api:io_uring\r\n")?;
+    write!(out, "multiplexing_api:{}\r\n", facts.network)?;
     write!(out, "process_id:{}\r\n", std::process::id())?;
     write!(out, "process_supervised:no\r\n")?;
     write!(out, "run_id:{}\r\n", facts.run_id)?;
@@ -90,7 +90,8 @@ fn server(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fm
     write!(out, "uptime_in_days:{}\r\n", uptime_s / 86_400)?;
     write!(out, "hz:10\r\nconfigured_hz:10\r\n")?;
     write!(out, "lru_clock:{}\r\n", (snapshot.now_ms / 1_000) & 0xff_ffff)?;
-    write!(out, "executable:{}\r\nconfig_file:\r\nio_threads_active:0\r\n", facts.executable)
+    write!(out, "executable:{}\r\nconfig_file:{}\r\n", facts.executable, facts.config_file)?;
+    write!(out, "io_threads_active:0\r\n")
 }
 
 fn clients(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {

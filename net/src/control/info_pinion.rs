@@ -40,6 +40,7 @@ pub(super) fn pinion(
     write!(out, "cpu:{}\r\n", facts.cpu)?;
     write!(out, "driver:{}\r\n", facts.driver)?;
     write!(out, "idle:{}\r\n", facts.idle)?;
+    write!(out, "network:{}\r\n", facts.network)?;
     write!(out, "ring_features:{}\r\n", facts.ring_features)?;
     write!(out, "turns:{}\r\n", counters.turns)?;
     write!(out, "batches:{}\r\n", counters.batches)?;
@@ -53,6 +54,10 @@ pub(super) fn pinion(
     write!(out, "buffer_evictions:{}\r\n", counters.buffer_evictions)?;
     write!(out, "receive_starvations:{}\r\n", counters.receive_starvations)?;
     write!(out, "accept_failures:{}\r\n", counters.accept_failures)?;
+    write!(out, "accept_rate_refusals:{}\r\n", counters.accept_rate_refusals)?;
+    write!(out, "connection_timeouts:{}\r\n", counters.timeouts)?;
+    write!(out, "oversized_requests:{}\r\n", counters.oversized_requests)?;
+    write!(out, "http_requests_cut:{}\r\n", counters.http_requests)?;
     policy(out, snapshot, facts)?;
     write!(out, "items:{}\r\n", shard.items)?;
     write!(out, "live_bytes:{}\r\n", shard.live_bytes)?;

@@ -11,7 +11,7 @@ use std::sync::mpsc::Receiver;
 
 use crate::core::{CoreHandle, CoreMessage, InfoRequest, Question, Request};
 use crate::protocol::resp::{Version, Writer};
-use crate::sys;
+use crate::{log, sys};
 
 /// What the control thread knows of the server besides what the cores tell.
 #[derive(Clone, Debug)]
@@ -38,6 +38,10 @@ pub struct ServerFacts {
     pub driver: String,
     /// How the core waits.
     pub idle: String,
+    /// What moves the bytes of clients: `io_uring` or `epoll`.
+    pub network: &'static str,
+    /// The configuration file, if there is one.
+    pub config_file: String,
     /// The CPU of the core.
     pub cpu: usize,
     /// The ring's features in use.
@@ -57,6 +61,10 @@ pub fn serve(requests: &Receiver<Request>, core: &CoreHandle, facts: &ServerFact
             Request::Question(question) => question,
             Request::Errand(errand) => {
                 core.tell(CoreMessage::Returned(errand.run()));
+                continue;
+            }
+            Request::Log(line) => {
+                log::write(&line);
                 continue;
             }
             Request::Trim => {

@@ -19,6 +19,12 @@ pub(super) fn general(snapshot: &Snapshot, facts: &ServerFacts) -> Vec<u8> {
     lines.add("curr_connections", snapshot.connections);
     lines.add("total_connections", counters.connections_accepted);
     lines.add("rejected_connections", counters.connections_refused);
+    lines.add("accept_rate_refusals", counters.accept_rate_refusals);
+    lines.add("idle_kicks", counters.timeouts);
+    lines.add("oversized_requests", counters.oversized_requests);
+    lines.add("output_pauses", counters.output_pauses);
+    lines.add("buffer_refusals", counters.buffer_refusals);
+    lines.add("accept_failures", counters.accept_failures);
     lines.add("cmd_total", counters.commands);
     lines.add("get_hits", counters.hits);
     lines.add("get_misses", counters.misses);

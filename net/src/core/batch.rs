@@ -10,11 +10,9 @@
 use pinion_engine::{KeyHash, Shard};
 use pinion_ring::Key;
 
-use super::limits::{
-    ARGS_MAX, BATCH_COMMANDS_MAX, FRAME_BYTES_MIN, INLINE_BYTES_MAX, RUN_COMMANDS_MAX,
-};
+use super::limits::{BATCH_COMMANDS_MAX, FRAME_BYTES_MIN, INLINE_BYTES_MAX};
 use super::{Core, Transport};
-use crate::command::{self, Settings, Spec};
+use crate::command::{self, Renames, Settings, Spec};
 use crate::connection::{Closing, Connection, Progress};
 use crate::protocol::{memcached, resp};
 
@@ -47,6 +45,8 @@ pub(super) enum Work {
     Refused(memcached::RequestError, bool),
     /// An error of the protocol: answered in its order, then the connection closes.
     Broken(resp::ProtocolError),
+    /// A request of a web client, sent by somebody's browser perhaps: the connection closes.
+    Http,
     /// The same, of memcached's.
     BrokenMemcached(memcached::CloseReason),
     /// Put back: its connection is held back or closed.
@@ -93,6 +93,13 @@ fn fetch_line(shard: &Shard, db: u8, key: &[u8]) -> KeyHash {
     hash
 }
 
+/// Whether a word that is no command is how a web client's request begins or goes on, as in Redis:
+/// what follows may have been made up by a web page to look like commands.
+#[cold]
+fn is_http(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"Host:")
+}
+
 /// Why parsing stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stop {
@@ -110,23 +117,31 @@ pub(super) struct ParseLimits {
     /// Before the client has given the password.
     resp_locked: resp::Limits,
     pub(super) memcached: memcached::Limits,
+    /// Commands of one connection before others have their turn.
+    run_commands_max: usize,
+    renames: Renames,
 }
 
 impl ParseLimits {
     pub(super) fn new(settings: &Settings) -> ParseLimits {
         let value_bytes_max = settings.value_bytes_max as u32;
         let resp = resp::Limits {
-            args_max: ARGS_MAX,
+            args_max: settings.limits.args_max,
             // A longer key or inline argument must not be refused because values are short.
             bulk_bytes_max: value_bytes_max.max(INLINE_BYTES_MAX),
             inline_bytes_max: INLINE_BYTES_MAX,
-            frame_bytes_max: (value_bytes_max.saturating_mul(2)).max(FRAME_BYTES_MIN),
+            frame_bytes_max: settings
+                .limits
+                .request_bytes_max
+                .unwrap_or(value_bytes_max.saturating_mul(2).max(FRAME_BYTES_MIN)),
             ..resp::Limits::default()
         };
         ParseLimits {
             resp,
             resp_locked: resp::Limits { unauthenticated: true, ..resp },
             memcached: memcached::Limits { value_bytes_max, ..memcached::Limits::default() },
+            run_commands_max: settings.limits.run_commands_max,
+            renames: settings.renames.clone(),
         }
     }
 }
@@ -164,10 +179,7 @@ impl<L> Batch<L> {
         limits: &ParseLimits,
     ) -> (usize, Stop) {
         match progress {
-            Progress::Resp(progress) => {
-                let limits = if origin.is_locked { &limits.resp_locked } else { &limits.resp };
-                self.parse_resp(progress, origin, bytes, at, shard, limits)
-            }
+            Progress::Resp(progress) => self.parse_resp(progress, origin, bytes, at, shard, limits),
             Progress::Memcached(progress) => {
                 let limits = &limits.memcached;
                 self.parse_memcached(progress, origin, bytes, at, shard, limits)
@@ -182,9 +194,11 @@ impl<L> Batch<L> {
         bytes: &[u8],
         mut at: usize,
         shard: &Shard,
-        limits: &resp::Limits,
+        limits: &ParseLimits,
     ) -> (usize, Stop) {
         let Origin { connection, source, .. } = origin;
+        let renames = &limits.renames;
+        let limits = if origin.is_locked { &limits.resp_locked } else { &limits.resp };
         loop {
             if at == bytes.len() {
                 return (at, Stop::Torn);
@@ -201,7 +215,11 @@ impl<L> Batch<L> {
                     continue;
                 }
                 resp::Parse::Complete { consumed } => {
-                    (Work::Resp(command::find(args.arg(frame, 0))), consumed, false)
+                    let name = args.arg(frame, 0);
+                    match renames.find(name) {
+                        None if is_http(name) => (Work::Http, frame.len(), true),
+                        spec => (Work::Resp(spec), consumed, false),
+                    }
                 }
                 resp::Parse::Error(error) => (Work::Broken(error), frame.len(), true),
             };
@@ -291,7 +309,10 @@ impl<T: Transport> Core<T> {
             }
             if stop == Stop::Torn && at < bytes.len() && connection.closing < Closing::Flushing {
                 let torn = &bytes[at..];
-                if self.budget.may_keep(connection, torn.len()) {
+                let input_bytes_max = self.options.settings.limits.input_bytes_max;
+                if self.budget.may_keep(connection, torn.len())
+                    && connection.input.len() + torn.len() <= input_bytes_max
+                {
                     self.spares.append(&mut connection.input, torn);
                     self.budget.recount(connection);
                 } else {
@@ -338,7 +359,7 @@ impl<T: Transport> Core<T> {
     }
 
     fn parse_input(&mut self, index: u32) {
-        for _ in 0..RUN_COMMANDS_MAX / BATCH_COMMANDS_MAX {
+        for _ in 0..self.limits.run_commands_max / BATCH_COMMANDS_MAX {
             let Some(connection) = self.connections.at(index) else { return };
             if !connection.may_run() {
                 return;

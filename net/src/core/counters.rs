@@ -8,6 +8,14 @@ pub struct Counters {
     pub connections_accepted: u64,
     /// Connections refused because there were too many.
     pub connections_refused: u64,
+    /// Those of them that came too fast.
+    pub accept_rate_refusals: u64,
+    /// Connections closed because they were quiet for too long.
+    pub timeouts: u64,
+    /// Requests refused because they were longer, or had more arguments, than is allowed.
+    pub oversized_requests: u64,
+    /// Connections of web clients, cut.
+    pub http_requests: u64,
     /// Failed accepts, such as for want of descriptors.
     pub accept_failures: u64,
     /// Commands executed.

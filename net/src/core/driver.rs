@@ -53,6 +53,22 @@ impl FromStr for Driver {
     }
 }
 
+/// Drives a core of any transport from a thread of its own, as [`run`] does with [`Driver::Bare`].
+///
+/// # Errors
+/// When the core cannot be made, or its transport fails.
+pub fn run_bare<T: Transport, E: From<io::Error>>(
+    cpu: usize,
+    idle: IdleMode,
+    exclusive: bool,
+    make: impl FnOnce() -> Result<Core<T>, E>,
+) -> Result<(), E> {
+    if !core_affinity::set_for_current(core_affinity::CoreId { id: cpu }) {
+        return Err(io::Error::last_os_error().into());
+    }
+    Ok(drive_bare(&mut make()?, Ladder::new(idle, exclusive))?)
+}
+
 /// Pins the calling thread to a CPU, makes a core in it and drives the core until it is told to
 /// end. `make` runs in the pinned thread, since a ring belongs to the thread that made it and
 /// memory to the CPU that first touches it.
@@ -66,15 +82,10 @@ pub fn run<E: From<io::Error>>(
     exclusive: bool,
     make: impl FnOnce() -> Result<Core<DataRing>, E>,
 ) -> Result<(), E> {
-    let ladder = Ladder::new(idle, exclusive);
     match driver {
-        Driver::Bare => {
-            if !core_affinity::set_for_current(core_affinity::CoreId { id: cpu }) {
-                return Err(io::Error::last_os_error().into());
-            }
-            Ok(drive_bare(&mut make()?, ladder)?)
-        }
+        Driver::Bare => run_bare(cpu, idle, exclusive, make),
         Driver::Glommio => {
+            let ladder = Ladder::new(idle, exclusive);
             let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
                 .name("pinion")
                 .io_memory(GLOMMIO_IO_MEMORY_BYTES)
@@ -86,7 +97,7 @@ pub fn run<E: From<io::Error>>(
     }
 }
 
-fn drive_bare(core: &mut Core<DataRing>, mut ladder: Ladder) -> io::Result<()> {
+fn drive_bare<T: Transport>(core: &mut Core<T>, mut ladder: Ladder) -> io::Result<()> {
     let mut wait = Wait::No;
     loop {
         let turn = core.turn(wait)?;

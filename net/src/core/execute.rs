@@ -5,7 +5,7 @@ use pinion_engine::{KeyHash, Shard};
 use pinion_ring::Key;
 
 use super::batch::{Command, ParseLimits, Source, Work};
-use super::limits::{ARGS_KEPT_MAX, OUTPUT_BYTES_HIGH};
+use super::limits::ARGS_KEPT_MAX;
 use super::tasks::{self, Sliced};
 use super::{Core, Transport};
 use crate::clock::Clock;
@@ -56,8 +56,13 @@ fn perform(
             command::memcached::refuse(context, error, noreply);
             Flow::Continue
         }
+        Work::Http => {
+            context.counters.http_requests += 1;
+            Flow::Close
+        }
         Work::Broken(error) => {
             context.counters.errors += 1;
+            context.counters.oversized_requests += u64::from(error.is_size());
             error.write_reply(context.out);
             Flow::Close
         }
@@ -121,7 +126,8 @@ impl<T: Transport> Core<T> {
             return;
         }
         let has_memory = self.budget.may_answer(connection.output_bytes());
-        if connection.replies.held_bytes() > OUTPUT_BYTES_HIGH || !has_memory {
+        let output_bytes_max = self.options.settings.limits.output_bytes_max;
+        if connection.replies.held_bytes() > output_bytes_max || !has_memory {
             return self.hold_back(number, !has_memory);
         }
         let before = Held::by(connection);

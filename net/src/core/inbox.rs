@@ -1,13 +1,17 @@
 //! Messages between a core and the control thread: slow questions one way, answers and orders the
 //! other. Both directions are plain queues; a core is woken through its ring.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use pinion_engine::{Errand, Returned};
 use pinion_ring::{Key, Waker};
 
 use super::Snapshot;
+use crate::command::ClientLimits;
+use crate::command::memcached::Credentials;
 use crate::connection::Ticket;
+use crate::log::Line;
 
 /// What a core is told.
 #[derive(Debug)]
@@ -23,8 +27,25 @@ pub enum CoreMessage {
     },
     /// An errand of the shard is done.
     Returned(Returned),
+    /// Other options take effect.
+    Reload(Box<Reload>),
     /// Send what is ready and end.
     Stop,
+}
+
+/// What can change while the server runs; `None` stays as it is.
+#[derive(Clone, Debug, Default)]
+pub struct Reload {
+    /// The password; empty: none.
+    pub password: Option<Vec<u8>>,
+    /// Who may use the memcached port, if a file says so.
+    pub memcached_users: Option<Arc<Credentials>>,
+    /// The memory of the whole process, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// What clients may take: of it, what is looked at as commands and connections come.
+    pub limits: Option<ClientLimits>,
+    /// How long the end waits for clients, in milliseconds.
+    pub drain_ms: Option<u64>,
 }
 
 /// A question that takes too long for a data core.
@@ -60,6 +81,8 @@ pub enum Request {
     Question(Question),
     /// To see to memory of the shard.
     Errand(Errand),
+    /// To write a line of the log.
+    Log(Line),
     /// To let the allocator give back what is free.
     Trim,
 }

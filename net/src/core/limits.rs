@@ -159,8 +159,17 @@ pub const FILL_LOOK_MS: u64 = 250;
 /// How long accepting rests after it failed for want of descriptors or memory.
 pub const ACCEPT_REST_MS: u64 = 10;
 
-/// How long a stop waits for clients to take their replies.
-pub const STOP_MS: u64 = 1_000;
+/// Turns that look at all events before quiet connections are closed at the end: the one that is
+/// told to end, and one that asks the kernel again.
+pub const SETTLING_TURNS: u32 = 2;
+
+/// Connections that are told no with the spare descriptor before accepting rests.
+pub const ACCEPT_REFUSALS_MAX: usize = 32;
+
+/// Time between two looks for connections that are quiet, and places looked at each time.
+pub const QUIET_LOOK_MS: u64 = 50;
+/// See [`QUIET_LOOK_MS`].
+pub const QUIET_SLOTS_PER_LOOK: usize = 512;
 
 /// Descriptors that are not connections: rings, listeners, standard streams, files in /proc.
 pub const DESCRIPTORS_RESERVED: u64 = 64;

@@ -19,6 +19,7 @@
 //! - `timing`, `rates`: how long commands take, and how many come
 //! - `fills`: reads that wait until another client has fetched the value
 //! - `stream`: large values on their way from connections to the shard
+//! - `accept`, `quiet`: how connections come, and how those end that nothing happens on
 //! - `output`: sending, back-pressure, the end of a connection
 //! - `transport`: what moves the bytes
 //! - `idle` and `driver`: who calls the turn, and how it waits
@@ -31,6 +32,7 @@
 //! - I3. A connection leaves the slab only when no operation on its socket is in flight.
 //! - I4. One send per connection in flight, of at most [`limits::SEND_BYTES_MAX`] bytes.
 
+mod accept;
 mod batch;
 mod budget;
 mod clients;
@@ -47,6 +49,7 @@ mod lending;
 pub mod limits;
 mod output;
 mod pause;
+mod quiet;
 mod rates;
 mod snapshot;
 mod stream;
@@ -59,9 +62,9 @@ pub use budget::BufferFigures;
 pub use clients::{ClientAction, ClientFilter, ClientsQuery};
 pub use counters::Counters;
 pub(crate) use driver::GLOMMIO_LOCKED_BYTES_MIN;
-pub use driver::{Driver, run};
+pub use driver::{Driver, run, run_bare};
 pub use idle::{IdleMode, Ladder, Rest};
-pub use inbox::{CoreHandle, CoreMessage, Inbox, InfoRequest, Question, Request};
+pub use inbox::{CoreHandle, CoreMessage, Inbox, InfoRequest, Question, Reload, Request};
 pub use rates::RateFigures;
 pub use snapshot::Snapshot;
 pub(crate) use snapshot::items_bytes;

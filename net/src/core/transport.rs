@@ -1,11 +1,12 @@
-//! What a core needs from whatever moves its bytes: the data ring in production, frames in memory
-//! for benchmarks and simulations.
+//! What a core needs from whatever moves its bytes: the data ring in production, epoll where there
+//! is no io_uring, frames in memory for benchmarks and simulations.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use pinion_ring::{DataRing, Event, Key, Received, Wait};
+use pinion_ring::{DataRing, EpollReceived, EpollSet, Event, Key, Received, Wait};
+use socket2::SockRef;
 
 /// Moves bytes for one core. The contract is that of [`DataRing`], which see.
 pub trait Transport {
@@ -40,6 +41,13 @@ pub trait Transport {
     /// Calls that entered the kernel, for statistics.
     fn enters(&self) -> u64;
 
+    /// Takes a connection that waits for being accepted, at once; none if nobody waits.
+    fn accept_now(&mut self, _listener: u32) -> Option<Self::Socket> {
+        None
+    }
+    /// Says something to a connection that is about to be closed, if that needs no waiting.
+    fn say(&self, _socket: &Self::Socket, _text: &[u8]) {}
+
     /// The addresses of a socket: the peer's and our own. `None` if it has none, or the peer is
     /// gone.
     fn addresses(&self, _socket: &Self::Socket) -> Option<(SocketAddr, SocketAddr)> {
@@ -50,6 +58,22 @@ pub trait Transport {
     fn descriptor(&self, _socket: &Self::Socket) -> i32 {
         -1
     }
+}
+
+fn shutdown(socket: &OwnedFd) {
+    // A peer that is gone already makes this fail, which is as good.
+    let _ = SockRef::from(socket).shutdown(Shutdown::Both);
+}
+
+fn say(socket: &OwnedFd, text: &[u8]) {
+    // It is a courtesy: who does not take it sees the end all the same.
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let _ = SockRef::from(socket).send_with_flags(text, flags);
+}
+
+fn addresses(socket: &OwnedFd) -> Option<(SocketAddr, SocketAddr)> {
+    let socket = SockRef::from(socket);
+    Some((socket.peer_addr().ok()?.as_socket()?, socket.local_addr().ok()?.as_socket()?))
 }
 
 impl Transport for DataRing {
@@ -93,8 +117,15 @@ impl Transport for DataRing {
     }
 
     fn shutdown(&mut self, socket: &OwnedFd) {
-        // A peer that is gone already makes this fail, which is as good.
-        let _ = socket2::SockRef::from(socket).shutdown(std::net::Shutdown::Both);
+        shutdown(socket);
+    }
+
+    fn accept_now(&mut self, listener: u32) -> Option<OwnedFd> {
+        DataRing::accept_now(self, listener)
+    }
+
+    fn say(&self, socket: &OwnedFd, text: &[u8]) {
+        say(socket, text);
     }
 
     fn enters(&self) -> u64 {
@@ -102,8 +133,72 @@ impl Transport for DataRing {
     }
 
     fn addresses(&self, socket: &OwnedFd) -> Option<(SocketAddr, SocketAddr)> {
-        let socket = socket2::SockRef::from(socket);
-        Some((socket.peer_addr().ok()?.as_socket()?, socket.local_addr().ok()?.as_socket()?))
+        addresses(socket)
+    }
+
+    fn descriptor(&self, socket: &OwnedFd) -> i32 {
+        socket.as_raw_fd()
+    }
+}
+
+impl Transport for EpollSet {
+    type Socket = OwnedFd;
+    type Loan = EpollReceived;
+
+    fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        EpollSet::enter(self, wait)
+    }
+
+    fn ready(&mut self) -> bool {
+        EpollSet::ready(self)
+    }
+
+    fn next_event(&mut self) -> Option<Event<OwnedFd, EpollReceived>> {
+        EpollSet::next_event(self)
+    }
+
+    fn bytes<'a>(&'a self, loan: &'a EpollReceived) -> &'a [u8] {
+        EpollSet::bytes(self, loan)
+    }
+
+    fn give_back(&mut self, loan: EpollReceived) {
+        EpollSet::give_back(self, loan);
+    }
+
+    fn rearm_accept(&mut self, listener: u32) {
+        EpollSet::rearm_accept(self, listener);
+    }
+
+    fn receive(&mut self, socket: &OwnedFd, key: Key) {
+        EpollSet::receive(self, socket.as_fd(), key);
+    }
+
+    fn cancel_receive(&mut self, key: Key) {
+        EpollSet::cancel_receive(self, key);
+    }
+
+    fn send(&mut self, socket: &OwnedFd, key: Key, buffer: Vec<u8>, from: usize, to: usize) {
+        EpollSet::send(self, socket.as_fd(), key, buffer, from, to);
+    }
+
+    fn shutdown(&mut self, socket: &OwnedFd) {
+        shutdown(socket);
+    }
+
+    fn accept_now(&mut self, listener: u32) -> Option<OwnedFd> {
+        EpollSet::accept_now(self, listener)
+    }
+
+    fn say(&self, socket: &OwnedFd, text: &[u8]) {
+        say(socket, text);
+    }
+
+    fn enters(&self) -> u64 {
+        EpollSet::enters(self)
+    }
+
+    fn addresses(&self, socket: &OwnedFd) -> Option<(SocketAddr, SocketAddr)> {
+        addresses(socket)
     }
 
     fn descriptor(&self, socket: &OwnedFd) -> i32 {

@@ -7,20 +7,21 @@ use std::time::Duration;
 use pinion_engine::{KeyHash, PinnedValue, Shard};
 use pinion_ring::{EndReason, Event, Key, Wait};
 
+use super::accept::{Rate, Spare};
 use super::batch::{Batch, ParseLimits};
 use super::budget::Budget;
 use super::fills::Fills;
-use super::inbox::{CoreMessage, Inbox, Request};
-use super::limits::{
-    ACCEPT_REST_MS, EXPIRY_ENTRIES, EXPIRY_SHARE, INPUT_BYTES_HIGH, STOP_MS, STREAM_BYTES_PER_TURN,
-};
+use super::inbox::{CoreMessage, Inbox, Reload, Request};
+use super::limits::{EXPIRY_ENTRIES, EXPIRY_SHARE, INPUT_BYTES_HIGH, STREAM_BYTES_PER_TURN};
 use super::output::Spares;
 use super::pause::Pause;
+use super::quiet::Look;
 use super::rates::Rates;
 use super::{Counters, Transport};
 use crate::clock::Clock;
 use crate::command::{ServerState, Settings};
 use crate::connection::{Closing, Connection, Protocol, Slab};
+use crate::log::{Level, Line};
 use crate::memory::Memory;
 
 /// What a listener's connections speak.
@@ -38,6 +39,8 @@ pub struct CoreOptions {
     pub settings: Settings,
     /// The memory of the process, and how it is divided.
     pub memory: Memory,
+    /// How long the end waits for clients to take their replies, in milliseconds.
+    pub drain_ms: u64,
     /// What the listeners speak, by the transport's numbers.
     pub listeners: Vec<ListenerKind>,
 }
@@ -97,11 +100,19 @@ pub struct Core<T: Transport> {
     pub(super) now_ms: u64,
     pub(super) options: CoreOptions,
     pub(super) inbox: Inbox,
-    next_connection_id: u64,
+    pub(super) next_connection_id: u64,
     /// Listeners that rest after a failure, until the time given.
-    resting: Vec<(u32, u64)>,
+    pub(super) resting: Vec<(u32, u64)>,
+    /// How fast connections may come.
+    pub(super) accept_rate: Rate,
+    /// A descriptor to be given up when there is no other.
+    pub(super) spare: Spare,
+    /// Where the look for quiet connections goes on.
+    pub(super) quiet: Look,
     /// When the core ends at the latest, once it has been told to.
     pub(super) stop_at_ms: Option<u64>,
+    /// Turns since then that have left no event.
+    pub(super) stop_turns: u32,
     /// When all items die, if a client has asked for it.
     flush_at_ms: Option<u64>,
 }
@@ -147,7 +158,11 @@ impl<T: Transport> Core<T> {
             inbox,
             next_connection_id: 0,
             resting: Vec::new(),
+            accept_rate: Rate::default(),
+            spare: Spare::new(),
+            quiet: Look::default(),
             stop_at_ms: None,
+            stop_turns: 0,
             flush_at_ms: None,
         }
     }
@@ -192,6 +207,7 @@ impl<T: Transport> Core<T> {
         let (commands_before, mut events) = (self.counters.commands, 0u32);
         let had_work = !is_idle;
         self.streamed_bytes = 0;
+        let mut exhausted = true;
         while let Some(event) = self.transport.next_event() {
             events += 1;
             self.handle(event);
@@ -200,6 +216,7 @@ impl<T: Transport> Core<T> {
             if commands >= self.options.flush_after as u64
                 || self.streamed_bytes >= STREAM_BYTES_PER_TURN
             {
+                exhausted = false;
                 break;
             }
         }
@@ -212,6 +229,7 @@ impl<T: Transport> Core<T> {
         self.receive_again();
         self.reap();
         self.accept_again();
+        self.close_quiet();
         let worked = events > 0 || had_work;
         self.counters.turns += u64::from(worked);
         let behind = self.expire();
@@ -225,7 +243,8 @@ impl<T: Transport> Core<T> {
             self.inbox.ask(Request::Errand(errand));
         }
         let more = behind || maintained || self.has_more() || self.budget.has_unexamined();
-        Ok(Turn { worked, more, ended: self.has_ended() })
+        let ended = self.has_ended(exhausted);
+        Ok(Turn { worked, more: more || self.is_settling(), ended })
     }
 
     /// Whether there is work left by the last turn.
@@ -239,13 +258,6 @@ impl<T: Transport> Core<T> {
     /// The time that the last turn read, in nanoseconds of the server's clock.
     pub fn now_ns(&self) -> u64 {
         self.now_ns
-    }
-
-    /// Whether the core was told to end, and has sent what it could.
-    fn has_ended(&mut self) -> bool {
-        let Some(stop_at_ms) = self.stop_at_ms else { return false };
-        self.now_ms >= stop_at_ms
-            || self.connections.iter_mut().all(|connection| connection.sending.is_none())
     }
 
     /// Removes items whose deadline has come: one slice of work, and more for as long as a quarter
@@ -272,6 +284,7 @@ impl<T: Transport> Core<T> {
         let paused = self.pause.map(|pause| pause.until_ms);
         let timers = rested.into_iter().chain(self.flush_at_ms).chain(self.stop_at_ms);
         let timers = timers.chain(paused).chain(self.fills.next_ms());
+        let timers = timers.chain(self.quiet_timer_ms());
         timers.chain(self.budget.timer_ms()).chain(self.shard.next_deadline_ms()).min()
     }
 
@@ -284,11 +297,6 @@ impl<T: Transport> Core<T> {
             Wait::For(time) => Wait::For(time.min(left)),
             Wait::Forever => Wait::For(left),
         }
-    }
-
-    /// Begins to end: what is ready is sent, and nothing new begins.
-    pub(super) fn stop(&mut self) {
-        self.stop_at_ms = Some(self.now_ms + STOP_MS);
     }
 
     /// Lets all items die at a time, or at once if it has come; a second call replaces the first.
@@ -305,45 +313,9 @@ impl<T: Transport> Core<T> {
             Event::Sent { key, buffer, result } => self.sent(key, buffer, result),
             Event::ReceiveEnded { key, reason } => self.receive_ended(key, reason),
             Event::Accepted { listener, socket } => self.accepted(listener, socket),
-            Event::AcceptFailed { listener, error } => {
-                self.counters.accept_failures += 1;
-                if self.resting.is_empty() {
-                    eprintln!("pinion: cannot accept connections for the moment: {error}");
-                }
-                self.resting.push((listener, self.now_ms + ACCEPT_REST_MS));
-            }
+            Event::AcceptFailed { listener, error } => self.accept_failed(listener, &error),
             Event::Woken => self.read_inbox(),
         }
-    }
-
-    fn accepted(&mut self, listener: u32, socket: T::Socket) {
-        let Some(&ListenerKind(protocol)) = self.options.listeners.get(listener as usize) else {
-            return;
-        };
-        self.counters.connections_accepted += 1;
-        self.next_connection_id += 1;
-        let id = self.next_connection_id;
-        let refused =
-            self.stop_at_ms.is_some() || self.connections.len() >= self.options.connections_max;
-        let key = self.connections.insert(|key| Connection::new(socket, key, id, protocol));
-        let Some(connection) = self.connections.find(key) else { return };
-        connection.session.created_ms = self.now_ms;
-        connection.session.authenticated = !self.options.settings.has_password();
-        if refused {
-            // As Redis and memcached do: say why, then close.
-            self.counters.connections_refused += 1;
-            let reason: &[u8] = match protocol {
-                Protocol::Resp => b"-ERR max number of clients reached\r\n",
-                Protocol::Memcached => b"ERROR Too many open connections\r\n",
-            };
-            connection.replies.writer().extend_from_slice(reason);
-            connection.close(Closing::Flushing);
-            self.mark_dirty(key.index);
-            return;
-        }
-        connection.receiving = true;
-        connection.moved_ms = self.now_ms;
-        self.transport.receive(&connection.socket, key);
     }
 
     fn received(&mut self, key: Key, loan: T::Loan, armed: bool) {
@@ -368,7 +340,9 @@ impl<T: Transport> Core<T> {
             } else {
                 self.parse_loan(key.index, loan);
             }
-        } else if !self.budget.may_keep(connection, bytes.len()) {
+        } else if !self.budget.may_keep(connection, bytes.len())
+            || connection.input.len() + bytes.len() > self.options.settings.limits.input_bytes_max
+        {
             self.transport.give_back(loan);
             // Its commands before this one are answered before the error.
             self.execute_batch();
@@ -436,19 +410,6 @@ impl<T: Transport> Core<T> {
         }
     }
 
-    fn accept_again(&mut self) {
-        if self.resting.is_empty() {
-            return;
-        }
-        let now_ms = self.now_ms;
-        for &(listener, until_ms) in &self.resting {
-            if until_ms <= now_ms {
-                self.transport.rearm_accept(listener);
-            }
-        }
-        self.resting.retain(|&(_, until_ms)| until_ms > now_ms);
-    }
-
     fn read_inbox(&mut self) {
         while let Some(message) = self.inbox.next() {
             match message {
@@ -461,8 +422,33 @@ impl<T: Transport> Core<T> {
                     }
                 }
                 CoreMessage::Returned(returned) => self.shard.take_back(returned),
+                CoreMessage::Reload(reload) => self.reload(*reload),
                 CoreMessage::Stop => self.stop(),
             }
+        }
+    }
+
+    /// Lets other options take effect.
+    fn reload(&mut self, reload: Reload) {
+        let settings = &mut self.options.settings;
+        if let Some(password) = reload.password {
+            settings.password = password;
+        }
+        if reload.memcached_users.is_some() {
+            settings.memcached_users = reload.memcached_users;
+        }
+        if let Some(limits) = reload.limits {
+            settings.limits = limits;
+            self.limits = ParseLimits::new(settings);
+        }
+        if let Some(drain_ms) = reload.drain_ms {
+            self.options.drain_ms = drain_ms;
+        }
+        if let Some(memory_bytes) = reload.memory_bytes
+            && let Err(why) = self.options.memory.set(memory_bytes, &mut self.shard)
+        {
+            let line = Line::new(Level::Warn, "reload", "memory stays as it is");
+            self.inbox.ask(Request::Log(line.with("reason", why)));
         }
     }
 

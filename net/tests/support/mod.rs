@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 pub mod memcached;
 pub mod random;
+pub mod seccomp;
 pub mod tools;
 
 /// A running `pinion`, killed when dropped.
@@ -34,12 +35,15 @@ impl Server {
 
     /// Starts a server with these flags. Of several addresses it keeps the first.
     pub fn launch(flags: &[&str]) -> Server {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pinion"))
-            .args(if flags.contains(&"--memory") { &[][..] } else { &["--memory", "256MiB"] })
-            .args(flags)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pinion"));
+        command.args(if flags.contains(&"--memory") { &[][..] } else { &["--memory", "256MiB"] });
+        command.args(in_wanted_network(flags));
+        Server::spawn(command)
+    }
+
+    /// Starts a server by a command that was prepared for it.
+    pub fn spawn(mut command: Command) -> Server {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the server starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         let (mut resp, mut memcached) = (None, None);
         for line in stdout.by_ref().lines() {
@@ -60,6 +64,16 @@ impl Server {
     /// The number of the process.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What the server writes to standard error, if its command has piped it.
+    pub fn stderr(&mut self) -> &mut std::process::ChildStderr {
+        self.child.stderr.as_mut().expect("it is piped")
+    }
+
+    /// The same, to be read by another thread.
+    pub fn take_stderr(&mut self) -> std::process::ChildStderr {
+        self.child.stderr.take().expect("it is piped")
     }
 
     /// A RESP client.
@@ -102,6 +116,17 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The flags, with those that `PINION_TEST_NETWORK` asks for: `epoll` lets the end-to-end tests run
+/// without io_uring, and so without glommio.
+fn in_wanted_network<'a>(flags: &[&'a str]) -> Vec<&'a str> {
+    let is_epoll = std::env::var("PINION_TEST_NETWORK").is_ok_and(|name| name == "epoll");
+    if !is_epoll || flags.contains(&"--network") {
+        return flags.to_vec();
+    }
+    let replace = |&flag: &&'a str| if flag == "glommio" { "bare" } else { flag };
+    flags.iter().map(replace).chain(["--network", "epoll"]).collect()
 }
 
 /// Runs a server that is expected to end by itself; its exit code and what it complained of.

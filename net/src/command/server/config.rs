@@ -18,14 +18,16 @@ enum Variable {
     Password,
     SlowlogEntries,
     SlowlogThreshold,
+    Timeout,
 }
 
-const VARIABLES: [(&str, Variable); 5] = [
+const VARIABLES: [(&str, Variable); 6] = [
     ("latency-monitor-threshold", Variable::LatencyThreshold),
     ("maxmemory", Variable::MaxMemory),
     ("requirepass", Variable::Password),
     ("slowlog-log-slower-than", Variable::SlowlogThreshold),
     ("slowlog-max-len", Variable::SlowlogEntries),
+    ("timeout", Variable::Timeout),
 ];
 
 /// Passwords longer than this are refused.
@@ -46,6 +48,10 @@ impl Variable {
             Variable::Password => settings.password.clone(),
             Variable::SlowlogEntries => settings.slowlog_entries_max.to_string().into_bytes(),
             Variable::SlowlogThreshold => settings.slowlog_threshold_us.to_string().into_bytes(),
+            // In seconds, as Redis; a part of one is a whole one.
+            Variable::Timeout => {
+                settings.limits.timeout_ms.div_ceil(1_000).to_string().into_bytes()
+            }
         }
     }
 
@@ -55,6 +61,7 @@ impl Variable {
             Variable::LatencyThreshold => integer(value, 0, i64::MAX),
             Variable::SlowlogEntries => integer(value, 0, ENTRIES_MAX as i64),
             Variable::SlowlogThreshold => integer(value, -1, i64::MAX),
+            Variable::Timeout => integer(value, 0, i64::from(i32::MAX)),
             Variable::Password if value.len() > PASSWORD_BYTES_MAX => {
                 Err(format!("Password is longer than {PASSWORD_BYTES_MAX}"))
             }
@@ -75,12 +82,16 @@ impl Variable {
         match self {
             Variable::LatencyThreshold => context.settings.latency_threshold_ms = number as u64,
             Variable::MaxMemory => return context.memory.set(number as u64, context.shard),
+            Variable::Password if value.is_empty() && context.settings.needs_password => {
+                return Err("the server listens beyond loopback (--protected-mode)".to_owned());
+            }
             Variable::Password => context.settings.password = value.to_vec(),
             Variable::SlowlogEntries => {
                 context.settings.slowlog_entries_max = number as usize;
                 context.server.slowlog.shorten(number as usize);
             }
             Variable::SlowlogThreshold => context.settings.slowlog_threshold_us = number,
+            Variable::Timeout => context.settings.limits.timeout_ms = number as u64 * 1_000,
         }
         Ok(())
     }

@@ -50,6 +50,19 @@ impl ProtocolError {
         out.extend_from_slice(b"\r\n");
     }
 
+    /// Whether the request is larger than is allowed. (A length that is not a number counts, too.)
+    pub fn is_size(self) -> bool {
+        matches!(
+            self,
+            Self::MultibulkLength
+                | Self::UnauthenticatedMultibulkLength
+                | Self::BulkLength
+                | Self::UnauthenticatedBulkLength
+                | Self::FrameTooBig
+                | Self::InlineTooBig
+        )
+    }
+
     fn parts(self) -> (&'static str, Option<u8>) {
         let text = match self {
             Self::MultibulkLength => "invalid multibulk length",

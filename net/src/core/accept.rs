@@ -1,0 +1,150 @@
+//! Connections as they come: how many at a time, how fast, and what happens when the process has no
+//! descriptor left for one.
+//!
+//! Whoever is not let in is told why in its protocol, and closed. When descriptors have run out, a
+//! spare one is closed to make room for just that; then accepting rests, so that a listener that
+//! stays ready does not keep the core busy.
+
+use std::fs::File;
+use std::io;
+
+use super::limits::{ACCEPT_REFUSALS_MAX, ACCEPT_REST_MS};
+use super::turn::ListenerKind;
+use super::{Core, Request, Transport};
+use crate::connection::{Closing, Connection, Protocol};
+use crate::log::{Level, Line};
+
+/// Lets through so many in a second, and as many at once after a second of rest.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Rate {
+    /// Thousandths of a connection that may come now.
+    left: u64,
+    at_ms: u64,
+}
+
+impl Rate {
+    /// Whether one more may come; `per_second` of 0 is no limit.
+    fn admit(&mut self, per_second: u32, now_ms: u64) -> bool {
+        if per_second == 0 {
+            return true;
+        }
+        let most = u64::from(per_second) * 1_000;
+        // A core's time begins at one second, so the first burst is a full one.
+        let earned = now_ms.saturating_sub(self.at_ms).saturating_mul(u64::from(per_second));
+        self.left = (self.left + earned).min(most);
+        self.at_ms = now_ms;
+        let admits = self.left >= 1_000;
+        self.left -= if admits { 1_000 } else { 0 };
+        admits
+    }
+}
+
+/// A descriptor that is there to be given up.
+#[derive(Debug)]
+pub(super) struct Spare(Option<File>);
+
+impl Spare {
+    pub(super) fn new() -> Spare {
+        Spare(File::open("/dev/null").ok())
+    }
+}
+
+fn refusal(protocol: Protocol, is_fast: bool) -> &'static [u8] {
+    match (protocol, is_fast) {
+        (Protocol::Resp, false) => b"-ERR max number of clients reached\r\n",
+        (Protocol::Resp, true) => b"-ERR max rate of new connections reached\r\n",
+        (Protocol::Memcached, false) => b"ERROR Too many open connections\r\n",
+        (Protocol::Memcached, true) => b"ERROR Too many new connections\r\n",
+    }
+}
+
+impl<T: Transport> Core<T> {
+    pub(super) fn accepted(&mut self, listener: u32, socket: T::Socket) {
+        let Some(&ListenerKind(protocol)) = self.options.listeners.get(listener as usize) else {
+            return;
+        };
+        self.counters.connections_accepted += 1;
+        self.next_connection_id += 1;
+        let id = self.next_connection_id;
+        let is_full =
+            self.stop_at_ms.is_some() || self.connections.len() >= self.options.connections_max;
+        let per_second = self.options.settings.limits.accepts_per_second;
+        let is_fast = !is_full && !self.accept_rate.admit(per_second, self.now_ms);
+        let key = self.connections.insert(|key| Connection::new(socket, key, id, protocol));
+        let Some(connection) = self.connections.find(key) else { return };
+        connection.session.created_ms = self.now_ms;
+        connection.session.authenticated = !self.options.settings.has_password();
+        connection.moved_ms = self.now_ms;
+        if is_full || is_fast {
+            // As Redis and memcached do: say why, then close.
+            self.counters.connections_refused += 1;
+            self.counters.accept_rate_refusals += u64::from(is_fast);
+            let reason = refusal(protocol, is_fast);
+            connection.replies.writer().extend_from_slice(reason);
+            connection.close(Closing::Flushing);
+            self.mark_dirty(key.index);
+            return;
+        }
+        connection.receiving = true;
+        self.transport.receive(&connection.socket, key);
+    }
+
+    /// Rests a listener that failed. For want of descriptors, those who wait are told so first.
+    pub(super) fn accept_failed(&mut self, listener: u32, error: &io::Error) {
+        self.counters.accept_failures += 1;
+        let is_short = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
+        let refused = if is_short { self.refuse_waiting(listener) } else { 0 };
+        let text = "cannot accept connections for the moment; if it goes on, raise the limit on \
+                    open files or lower --max-connections";
+        let line = Line::new(Level::Warn, "accept-failed", text);
+        self.inbox.ask(Request::Log(line.with("error", error).with("refused", refused)));
+        self.resting.push((listener, self.now_ms + ACCEPT_REST_MS));
+    }
+
+    /// Accepts with the spare descriptor, to say no; how many have heard it.
+    fn refuse_waiting(&mut self, listener: u32) -> usize {
+        let Some(&ListenerKind(protocol)) = self.options.listeners.get(listener as usize) else {
+            return 0;
+        };
+        self.spare.0 = None;
+        let mut refused = 0;
+        while refused < ACCEPT_REFUSALS_MAX {
+            let Some(socket) = self.transport.accept_now(listener) else { break };
+            self.transport.say(&socket, refusal(protocol, false));
+            refused += 1;
+        }
+        self.spare = Spare::new();
+        self.counters.connections_refused += refused as u64;
+        refused
+    }
+
+    pub(super) fn accept_again(&mut self) {
+        if self.resting.is_empty() {
+            return;
+        }
+        let now_ms = self.now_ms;
+        for &(listener, until_ms) in &self.resting {
+            if until_ms <= now_ms {
+                self.transport.rearm_accept(listener);
+            }
+        }
+        self.resting.retain(|&(_, until_ms)| until_ms > now_ms);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_and_a_rate_are_let_through() {
+        let mut rate = Rate::default();
+        let mut count = |times: u32, now_ms| (0..times).filter(|_| rate.admit(10, now_ms)).count();
+        assert_eq!(count(100, 1_000), 10);
+        assert_eq!(count(100, 1_099), 0);
+        assert_eq!(count(100, 1_100), 1);
+        assert_eq!(count(100, 1_500), 4);
+        assert_eq!(count(100, 90_000), 10, "rest is not saved for more than a second");
+        assert!(Rate::default().admit(0, 0));
+    }
+}

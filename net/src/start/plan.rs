@@ -1,0 +1,297 @@
+//! Options against the host: which CPU, how many connections, how much memory; and who may reach
+//! the server.
+
+use std::net::IpAddr;
+
+use pinion_engine::ShardConfig;
+
+use super::StartError;
+use super::network::Chosen;
+use crate::clock;
+use crate::core::limits::{DESCRIPTORS_RESERVED, INLINE_BYTES_MAX, OUTPUT_BYTES_LOW};
+use crate::core::{Driver, GLOMMIO_LOCKED_BYTES_MIN, IdleMode};
+use crate::log::{self, Level, Line};
+use crate::memory::{CONNECTION_BYTES, Division, MEMORY_BYTES_MIN, Memory};
+use crate::options::{Options, Size};
+use crate::{host, sys};
+
+/// Connections allowed if neither the flag nor the limit on open files says less.
+const CONNECTIONS_MAX_DEFAULT: u64 = 10_000;
+/// By default idle connections take one part in this many of the memory at most.
+const CONNECTIONS_ONE_IN: u64 = 10;
+/// The least limit on the items' bytes.
+const DATA_BYTES_MIN: u64 = 16 << 10;
+/// The largest value that may be allowed.
+const VALUE_BYTES_LIMIT: u64 = 512 << 20;
+/// The longest request that may be allowed.
+const REQUEST_BYTES_LIMIT: u64 = 1 << 30;
+/// What a request may hold beside its largest value.
+const REQUEST_HEAD_BYTES: u64 = INLINE_BYTES_MAX as u64 * 2;
+/// The oldest kernel that is supported.
+const KERNEL_OLDEST: (u32, u32) = (6, 1);
+
+/// What options and host come to.
+pub(crate) struct Plan {
+    pub(crate) cpu: usize,
+    pub(crate) driver: Driver,
+    pub(crate) memory: Memory,
+    pub(crate) connections_max: usize,
+    pub(crate) shard: ShardConfig,
+}
+
+impl Plan {
+    /// Checks and chooses; opens nothing.
+    pub(crate) fn new(options: &Options, network: Chosen) -> Result<Plan, StartError> {
+        check_exposure(options)?;
+        check_kernel();
+        let cpu = choose_cpu(options)?;
+        check_quota(options.idle);
+        let driver = choose_driver(options, network)?;
+        let machine_bytes = host::memory_allowed_bytes();
+        let wanted = options.memory.unwrap_or(Size((machine_bytes / 2).max(MEMORY_BYTES_MIN)));
+        if wanted.0 > machine_bytes && machine_bytes > 0 {
+            return Err(StartError::new(format!(
+                "--memory {wanted} is more than the {} MiB that the machine or its cgroup allows, \
+                 and the kernel would kill the process as it fills: lower it, or raise memory.max",
+                machine_bytes >> 20
+            )));
+        }
+        let connections_max = choose_connections(options, wanted)?;
+        let division = Division::of(wanted.0, connections_max).map_err(|least_bytes| {
+            let least = Size(least_bytes);
+            StartError::new(format!(
+                "--memory {wanted} is too little for {connections_max} connections: the least is \
+                 {least}"
+            ))
+        })?;
+        check_sizes(options)?;
+        let memory = Memory::new(division, connections_max, machine_bytes);
+        let shard = ShardConfig {
+            hash_seed: random_seed(),
+            limits: pinion_engine::Limits {
+                total_bytes: division.items_bytes as usize,
+                data: options.data_limit.map(|limit| limit.0),
+            },
+            eviction: options.eviction.policy(),
+            reserve_bytes: Some(memory.reserve_bytes()),
+            huge_pages: true,
+            numa_node: host::memory_node(cpu),
+            key_bytes_max: options.key_max as usize,
+            value_bytes_max: options.value_max.0 as usize,
+            ..ShardConfig::default()
+        };
+        Ok(Plan { cpu, driver, memory, connections_max, shard })
+    }
+}
+
+/// A seed that clients cannot guess, from the standard library's own per-process secret.
+pub(crate) fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(clock::unix_ms())
+}
+
+/// Whether the options let others than this host in without asking who they are.
+pub(crate) fn is_exposed(options: &Options) -> bool {
+    let is_loopback = |ip: &IpAddr| match ip {
+        IpAddr::V4(ip) => ip.is_loopback(),
+        IpAddr::V6(ip) => ip.to_ipv4_mapped().map_or(ip.is_loopback(), |ip| ip.is_loopback()),
+    };
+    options.protected_mode.0 && !options.bind.iter().all(is_loopback)
+}
+
+fn check_exposure(options: &Options) -> Result<(), StartError> {
+    if !is_exposed(options) || !options.requirepass.is_empty() {
+        return Ok(());
+    }
+    let bind: Vec<String> = options.bind.iter().map(IpAddr::to_string).collect();
+    Err(StartError::new(format!(
+        "--bind {} lets everybody who reaches this host read and write without a password: set \
+         one with --requirepass, or say --protected-mode no if the network can be trusted",
+        bind.join(",")
+    )))
+}
+
+fn check_kernel() {
+    let release = host::kernel_release();
+    let mut numbers = release.split('.').map(|part| part.parse::<u32>().ok());
+    let (Some(Some(major)), Some(Some(minor))) = (numbers.next(), numbers.next()) else { return };
+    if (major, minor) < KERNEL_OLDEST {
+        let text = "this kernel is older than Linux 6.1, the oldest that is supported";
+        log::write(&Line::new(Level::Warn, "old-kernel", text).with("kernel", release));
+    }
+}
+
+/// Says what a quota does to latency.
+fn check_quota(idle: IdleMode) {
+    let Some(percent) = host::cpu_quota_percent().filter(|&percent| percent < 100) else { return };
+    let text = "the CPU quota of this cgroup is less than the one CPU that a core uses when it is \
+                busy: requests will wait while it is throttled; raise cpu.max";
+    log::write(&Line::new(Level::Warn, "cpu-quota", text).with("percent", percent));
+    if matches!(idle, IdleMode::Poll | IdleMode::Spin(_)) {
+        let text = "waiting by spinning uses the CPU quota up; take --idle auto";
+        log::write(&Line::new(Level::Warn, "cpu-quota", text).with("idle", idle));
+    }
+}
+
+fn choose_cpu(options: &Options) -> Result<usize, StartError> {
+    let allowed = host::allowed_cpus();
+    let first = allowed.first().copied().ok_or_else(|| {
+        StartError::new("cannot learn which CPUs this process may use (sched_getaffinity)")
+    })?;
+    let Some(wanted) = options.cores.as_ref().and_then(|list| list.0.first().copied()) else {
+        return Ok(first);
+    };
+    if allowed.contains(&wanted) {
+        return Ok(wanted);
+    }
+    Err(StartError::new(format!(
+        "--cores {wanted}: this process may not run on CPU {wanted}; its CPUs are {allowed:?} \
+         (change the list, or the affinity by taskset or cpuset)"
+    )))
+}
+
+/// glommio, unless it cannot run here: it needs io_uring and some locked memory.
+fn choose_driver(options: &Options, network: Chosen) -> Result<Driver, StartError> {
+    let wanted = options.driver;
+    if network == Chosen::Epoll {
+        return match wanted {
+            Some(Driver::Glommio) => Err(StartError::new(
+                "--driver glommio needs io_uring, which is not used here: take --driver bare",
+            )),
+            _ => Ok(Driver::Bare),
+        };
+    }
+    if wanted == Some(Driver::Bare) {
+        return Ok(Driver::Bare);
+    }
+    let limit = sys::raise_locked_memory().unwrap_or(None);
+    let Some(bytes) = limit.filter(|&bytes| bytes < GLOMMIO_LOCKED_BYTES_MIN) else {
+        return Ok(Driver::Glommio);
+    };
+    let text = format!(
+        "the limit on locked memory is {} KiB and glommio needs 512 KiB: raise it ('ulimit -l', \
+         LimitMEMLOCK= in a systemd unit)",
+        bytes >> 10
+    );
+    if wanted.is_some() {
+        return Err(StartError::new(format!("{text} or start with --driver bare")));
+    }
+    log::write(&Line::new(Level::Warn, "bare-driver", format!("{text}; a bare thread serves")));
+    Ok(Driver::Bare)
+}
+
+/// How many connections are allowed: as many as are asked for, or else as the limit on open files
+/// and one part in [`CONNECTIONS_ONE_IN`] of the memory have room for.
+fn choose_connections(options: &Options, memory: Size) -> Result<usize, StartError> {
+    let files = sys::raise_open_files().map_err(|error| {
+        StartError::new(format!("cannot read the limit on open files: {error}"))
+    })?;
+    let possible = files.saturating_sub(DESCRIPTORS_RESERVED);
+    let wanted = match options.max_connections {
+        Some(wanted) if u64::from(wanted) > possible => {
+            return Err(StartError::new(format!(
+                "--max-connections {wanted} needs {} open files and the hard limit is {files}: \
+                 raise it ('ulimit -Hn', LimitNOFILE= in a systemd unit)",
+                u64::from(wanted) + DESCRIPTORS_RESERVED
+            )));
+        }
+        Some(0) => return Err(StartError::new("--max-connections must be at least 1")),
+        Some(wanted) => u64::from(wanted),
+        None => {
+            let fitting = memory.0 / CONNECTIONS_ONE_IN / CONNECTION_BYTES;
+            let wanted = CONNECTIONS_MAX_DEFAULT.min(fitting.max(1));
+            if possible > 0 && possible < wanted {
+                let text = "the limit on open files allows fewer connections than are usual: \
+                            raise it ('ulimit -Hn', LimitNOFILE= in a systemd unit)";
+                let line = Line::new(Level::Warn, "open-files", text);
+                log::write(&line.with("limit", files).with("connections", possible));
+            }
+            wanted.min(possible)
+        }
+    };
+    if wanted == 0 {
+        return Err(StartError::new(format!(
+            "the limit on open files is {files}, which leaves none for connections: raise it \
+             ('ulimit -n')"
+        )));
+    }
+    Ok(wanted as usize)
+}
+
+fn check_sizes(options: &Options) -> Result<(), StartError> {
+    let value_max = options.value_max;
+    if value_max.0 == 0 || value_max.0 > VALUE_BYTES_LIMIT {
+        return Err(StartError::new(format!(
+            "--value-max {value_max} is out of range: from 1 to 512MiB"
+        )));
+    }
+    if let Some(limit) = options.data_limit.filter(|limit| limit.0 < DATA_BYTES_MIN) {
+        return Err(StartError::new(format!(
+            "--data-limit {limit} is too little: the least is 16KiB"
+        )));
+    }
+    let least = value_max.0 + REQUEST_HEAD_BYTES;
+    for (flag, limit) in
+        [("--request-max", options.request_max), ("--input-max", options.input_max)]
+    {
+        if let Some(limit) = limit.filter(|limit| !(least..=REQUEST_BYTES_LIMIT).contains(&limit.0))
+        {
+            return Err(StartError::new(format!(
+                "{flag} {limit} is out of range: a value of --value-max {value_max} has to fit, \
+                 so from {} to 1GiB",
+                Size(least)
+            )));
+        }
+    }
+    let output_max = options.output_max;
+    if !((OUTPUT_BYTES_LOW as u64) < output_max.0 && output_max.0 <= 64 << 20) {
+        return Err(StartError::new(format!(
+            "--output-max {output_max} is out of range: above 64KiB, and 64MiB at most"
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn options(flags: &[&str]) -> Options {
+        let all = ["pinion"].iter().chain(flags);
+        Options::try_parse_from(all).expect("right")
+    }
+
+    #[test]
+    fn without_a_password_loopback_alone_is_listened_on() {
+        for bind in ["127.0.0.1", "::1", "127.9.9.9,::1", "::ffff:127.0.0.1"] {
+            assert!(check_exposure(&options(&["--bind", bind])).is_ok(), "{bind}");
+        }
+        for bind in ["0.0.0.0", "::", "127.0.0.1,10.0.0.1", "::ffff:10.0.0.1"] {
+            let error = check_exposure(&options(&["--bind", bind])).expect_err(bind).to_string();
+            for word in [bind.split(',').next_back().unwrap(), "--requirepass", "--protected-mode"]
+            {
+                assert!(error.contains(word), "{error}");
+            }
+            assert!(check_exposure(&options(&["--bind", bind, "--requirepass", "x"])).is_ok());
+            assert!(check_exposure(&options(&["--bind", bind, "--protected-mode", "no"])).is_ok());
+        }
+    }
+
+    #[test]
+    fn sizes_leave_room_for_values() {
+        for flags in [["--request-max", "8MiB"], ["--input-max", "1MiB"], ["--output-max", "1KiB"]]
+        {
+            let error = check_sizes(&options(&flags)).expect_err(flags[0]).to_string();
+            assert!(error.contains(flags[0]) && error.contains("out of range"), "{error}");
+        }
+        assert!(check_sizes(&options(&["--request-max", "9MiB", "--input-max", "9MiB"])).is_ok());
+    }
+
+    #[test]
+    fn glommio_is_not_taken_without_io_uring() {
+        assert!(matches!(choose_driver(&options(&[]), Chosen::Epoll), Ok(Driver::Bare)));
+        let error = choose_driver(&options(&["--driver", "glommio"]), Chosen::Epoll);
+        assert!(error.expect_err("refused").to_string().contains("--driver bare"));
+    }
+}
