@@ -69,7 +69,7 @@ fn over_a_socket(
     let arguments = "pinion --bind 127.0.0.1 --port 0 --memcached-port 0 --memory 256MiB";
     let flags = arguments.split(' ').chain(["--data-limit", &limit, "--eviction", policy.name()]);
     let server = Server::start(&Options::parse_from(flags)).unwrap();
-    let target = server.addresses()[0].address.to_string();
+    let target = server.addresses()[0].tcp().unwrap().to_string();
     let config = ReplayConfig { target, pipeline, ..ReplayConfig::default() };
     let report = replay(&config, "zipf", trace).unwrap();
     server.stopper().stop();
