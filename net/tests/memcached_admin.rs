@@ -19,7 +19,7 @@ fn the_commands_of_an_administrator_answer_in_words() {
         ("watch fetchers\r\n", "CLIENT_ERROR watch commands not allowed\r\n"),
         ("stats slabs\r\n", "STAT active_slabs 0\r\nSTAT total_malloced 0\r\nEND\r\n"),
         ("stats sizes\r\n", "STAT sizes_status disabled\r\nEND\r\n"),
-        ("stats items\r\nstats conns\r\n", "END\r\nEND\r\n"),
+        ("stats items\r\n", "END\r\n"),
         ("stats detail off\r\nstats detail dump\r\n", "OK\r\nEND\r\n"),
         ("stats detail on\r\n", "CLIENT_ERROR stats detail is not collected\r\n"),
         ("stats detail\r\n", "CLIENT_ERROR usage: stats detail on|off|dump\r\n"),

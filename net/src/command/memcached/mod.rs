@@ -2,6 +2,7 @@
 //! deadline set by one counts for the other, and a counter of one is a number for the other.
 //!
 //! - `text`: the classic commands
+//! - `binary`: the commands of the binary protocol
 //! - `meta`: the meta commands, with leases
 //! - `stats`: statistics
 //! - `admin`: the commands of an administrator
@@ -28,17 +29,19 @@
 
 mod admin;
 mod auth;
+mod binary;
 mod meta;
 mod stats;
 mod text;
 
 use super::context::{Context, Flow};
 use crate::protocol::memcached::{
-    Limits, Meta, Parse, Progress, Request, RequestError, Store, StoreVerb, VALUE_TOO_LARGE,
-    Writer, parse,
+    Limits, Meta, Parse, Progress, Request, RequestError, StatForm, Store, StoreVerb,
+    VALUE_TOO_LARGE, Writer, parse,
 };
 
 pub use auth::{Credentials, is_authenticated};
+pub use binary::run as run_binary;
 pub use meta::large_store;
 
 /// What `version` answers: the memcached whose behaviour clients may expect, and what this is.
@@ -106,6 +109,8 @@ fn execute(context: &mut Context<'_>, request: &Request<'_>) -> Flow {
         }
         Request::Store(ref store) => text::store(context, store),
         Request::StoreTooLarge { verb, key, .. } => {
+            context.counters.memcached.sets += 1;
+            context.counters.memcached.store_too_large += 1;
             if verb == StoreVerb::Set {
                 context.shard.delete(context.first_hash, key, None, context.now_ms);
             }
@@ -116,14 +121,20 @@ fn execute(context: &mut Context<'_>, request: &Request<'_>) -> Flow {
             text::arithmetic(context, key, delta, is_decrement);
         }
         Request::Touch { key, exptime, .. } => text::touch(context, key, exptime),
-        Request::FlushAll { delay, .. } => return text::flush_all(context, delay),
+        Request::FlushAll { delay, .. } => {
+            Writer::new(context.out).line("OK");
+            return text::flush_all(context, delay);
+        }
         Request::Version => Writer::new(context.out).line(VERSION_LINE),
         Request::Verbosity { .. } => Writer::new(context.out).line("OK"),
-        Request::Stats { args } => return stats::run(context, args),
+        Request::Stats { args } => return stats::run(context, args, StatForm::Text),
         Request::Administration { verb, args, .. } => return admin::run(context, verb, args),
         Request::Quit => return Flow::Close,
         Request::Meta(ref meta) => return meta::run(context, meta, None),
-        Request::MetaNoop => Writer::new(context.out).line("MN"),
+        Request::MetaNoop => {
+            context.counters.memcached.metas += 1;
+            Writer::new(context.out).line("MN");
+        }
     }
     Flow::Continue
 }
