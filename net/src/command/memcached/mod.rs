@@ -20,7 +20,8 @@
 //!   (`touch`, `gat`, `T`, `EXPIRE`) does not, and neither does a lease that is won first.
 //! - *Counters*: RESP's have 64 bits with a sign, and refuse to leave them; memcached's have none,
 //!   wrap around, and stop at 0. So `-5` is no number for memcached, and neither 2^63 nor a number
-//!   that was padded to its old length is one for RESP.
+//!   that was padded to its old length is one for RESP. A value that lies in pages (about 32 KiB
+//!   and more) is none for either, whatever it begins with.
 //! - *Keys*: memcached's have 250 bytes without spaces and controls, or any 187 bytes in base64;
 //!   RESP's are any bytes.
 //! - *Databases*: memcached works on database 0.

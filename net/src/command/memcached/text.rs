@@ -207,8 +207,7 @@ pub(super) fn count(
     };
     let (old, old_length, marks) =
         (memcached_number(&entry.value), entry.value.len(), entry.marks());
-    let is_short = entry.value.as_slice().is_some_and(|bytes| !bytes.is_empty());
-    if is_short && version != 0 && version != entry.version() {
+    if old_length > 0 && version != 0 && version != entry.version() {
         return Counted::OtherVersion;
     }
     let Some(old) = old else { return Counted::NotANumber };

@@ -80,9 +80,8 @@ pub(super) fn arithmetic(context: &mut Context<'_>, asked: &Asked<'_>) {
     };
     let seen = Seen::of(&entry);
     let has_other_version = flags.compare != 0 && flags.compare != seen.version;
-    let is_short = entry.value.as_slice().is_some_and(|bytes| !bytes.is_empty());
     let old = memcached_number(&entry.value);
-    if is_short && has_other_version {
+    if seen.value_bytes > 0 && has_other_version {
         return status(context, asked, b"EX");
     }
     let Some(old) = old else {
