@@ -51,5 +51,5 @@ pub use errand::{Errand, Returned};
 pub use hash::KeyHash;
 pub use request::{Condition, Deadline, Deleted, Marks, Refusal, SetError, SetOptions, Stored};
 pub use shard::{DATABASES, Editor, Expired, LargeWrite, PinLimit, PinnedValue, Shard};
-pub use stats::{Counters, DatabaseStats, ExpiryStats, PolicyStats, ShardStats, Work};
+pub use stats::{Counters, DatabaseStats, ExpiryStats, LeaseStats, PolicyStats, ShardStats, Work};
 pub use value::{Chunks, Entry, Part, Value};

@@ -45,10 +45,22 @@ pub struct ShardStats {
     pub expiry: ExpiryStats,
     /// The eviction policy, and what is in its queues.
     pub policy: PolicyStats,
+    /// Leases handed out, and what became of them.
+    pub leases: LeaseStats,
     /// Events since the shard was made.
     pub counters: Counters,
     /// Work of the last call that changes the shard.
     pub work: Work,
+}
+
+/// Leases since the shard was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LeaseStats {
+    /// Leases handed out.
+    pub granted: u64,
+    /// Of these, those that were handed out since the one before was not answered in time, or its
+    /// time was forgotten for newer ones.
+    pub timed_out: u64,
 }
 
 /// The eviction policy, and what is in its queues. Zeros where a policy does not have it.
@@ -107,6 +119,8 @@ pub struct Counters {
     pub hits: u64,
     /// `get` calls that did not.
     pub misses: u64,
+    /// Values stored, over old ones or not.
+    pub stores: u64,
     /// Live items dropped to make room: the sum of the following four.
     pub evictions: u64,
     /// Those that were in the window: new items that did not stay.

@@ -31,9 +31,11 @@ fn accepted(request: &[u8], ours: &str, theirs: &str) -> Option<&'static str> {
     if theirs.is_empty() && !request.ends_with(b"\n") {
         return Some("replies to whole requests are sent if the connection ends within the next");
     }
-    let refusal = "CLIENT_ERROR binary protocol is not supported\r\n";
+    let refusal = "CLIENT_ERROR the binary protocol must begin with the connection\r\n";
     if ours.strip_suffix(refusal).is_some_and(|before| theirs.starts_with(before)) {
-        return Some("a line in the binary protocol is refused, and ends the connection");
+        return Some(
+            "a line in the binary protocol that is not the first is refused, and ends the connection",
+        );
     }
     None
 }

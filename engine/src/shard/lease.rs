@@ -24,6 +24,7 @@ use crate::bounds::{LEASE_TIMEOUT_MS, LEASE_WAYS, LEASES_ENDED_MAX, LEASES_MAX};
 use crate::hash::KeyHash;
 use crate::item::{Header, Version};
 use crate::request::{Marks, SetError};
+use crate::stats::LeaseStats;
 
 const SETS: usize = LEASES_MAX / LEASE_WAYS;
 
@@ -43,16 +44,23 @@ pub(super) struct Leases {
     ended: Vec<u64>,
     /// How long a lease is out; `None` until the item goes.
     timeout_ms: Option<u64>,
+    counts: LeaseStats,
 }
 
 impl Leases {
     pub(super) fn new() -> Leases {
-        Leases { sets: Vec::new(), ended: Vec::new(), timeout_ms: Some(LEASE_TIMEOUT_MS) }
+        Leases {
+            sets: Vec::new(),
+            ended: Vec::new(),
+            timeout_ms: Some(LEASE_TIMEOUT_MS),
+            counts: LeaseStats::default(),
+        }
     }
 
     /// Notes that a lease is out from now on. It takes a free place of its set, or that of the
     /// lease that ends first.
     fn begin(&mut self, hash: KeyHash, now_ms: u64) {
+        self.counts.granted += 1;
         let Some(timeout_ms) = self.timeout_ms else { return };
         if self.sets.is_empty() {
             self.sets = vec![[Place::default(); LEASE_WAYS]; SETS];
@@ -64,6 +72,11 @@ impl Leases {
             let until_ms = now_ms.saturating_add(timeout_ms).max(1);
             set[way] = Place { hash: hash.bits(), until_ms };
         }
+    }
+
+    /// What has become of them.
+    pub(super) fn stats(&self) -> LeaseStats {
+        self.counts
     }
 
     /// Until when a lease is out, if it is.
@@ -140,7 +153,9 @@ impl Shard {
         })?;
         let Some(header) = granted else { return Ok(None) };
         self.leases.begin(hash, self.now_ms);
-        self.version += u64::from(header.version == next);
+        let was_left = header.version == next;
+        self.leases.counts.timed_out += u64::from(was_left);
+        self.version += u64::from(was_left);
         self.sweep_some();
         Ok(Some(header.version.number()))
     }

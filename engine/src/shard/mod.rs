@@ -252,6 +252,7 @@ impl Shard {
             overflow_lines: self.table.overflow_lines() as u64,
             expiry: self.expiry.stats(self.now_ms),
             policy: self.policy_stats(),
+            leases: self.leases.stats(),
             counters: self.counters,
             work: self.work,
         }

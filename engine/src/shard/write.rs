@@ -113,6 +113,7 @@ impl Shard {
         if had_lease || options.marks.token_sent {
             self.leases.stored(hash, had_lease, options.marks.token_sent, self.now_ms);
         }
+        self.counters.stores += 1;
         self.version += 1;
         self.finish_write();
         Ok(stored)

@@ -1,7 +1,7 @@
 //! The protocols for the fuzz targets, built without the rest of the server, so that the fuzzer
 //! is built fast and its coverage speaks of the parsers alone.
 //!
-//! From this folder: `cargo +nightly fuzz run resp`, `cargo +nightly fuzz run memcached`. With a
+//! From this folder: `cargo +nightly fuzz run resp`, and so with the other targets. With a
 //! stable compiler put `RUSTC_BOOTSTRAP=1` before `cargo fuzz` instead.
 
 #[path = "../../src/protocol/mod.rs"]

@@ -16,7 +16,7 @@ use super::spec::Spec;
 use super::table::find;
 use crate::connection::{Inbound, LargeValue};
 use crate::core::limits::{PINS_PER_COMMAND_MAX, SEND_BYTES_MAX};
-use crate::protocol::memcached::{Meta, OpenBlock, Request, Store, StoreVerb};
+use crate::protocol::memcached::{Meta, OpenBlock, Request, Store, StoreVerb, binary};
 use crate::protocol::number::Decimal;
 use crate::protocol::resp::{self, OpenBulk, Version, Writer};
 
@@ -82,6 +82,18 @@ pub fn of_memcached(shard: &mut Shard, request: &Request<'_>, open: &OpenBlock) 
         _ => return None,
     };
     let value = begin(shard, key, value_bytes);
+    let inbound = Inbound::new(frame, value, value_bytes);
+    Some(Found { inbound, value_start: open.start as usize })
+}
+
+/// The value that is arriving of a request of memcached's binary protocol, if it is such a value.
+pub fn of_binary(shard: &mut Shard, bytes: &[u8], progress: &binary::Progress) -> Option<Found> {
+    let (request, open) = binary::parse_open(bytes, progress)?;
+    if !matches!(request.command, binary::Command::Store { .. }) {
+        return None;
+    }
+    let (frame, value_bytes) = (binary::without_value(bytes)?, open.length_bytes as usize);
+    let value = begin(shard, request.key, value_bytes);
     let inbound = Inbound::new(frame, value, value_bytes);
     Some(Found { inbound, value_start: open.start as usize })
 }

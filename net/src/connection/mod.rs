@@ -27,7 +27,7 @@ pub use slab::Slab;
 pub enum Protocol {
     /// RESP2, or RESP3 after HELLO 3.
     Resp,
-    /// The memcached text protocol.
+    /// memcached's protocols.
     Memcached,
 }
 
@@ -49,8 +49,12 @@ pub enum Closing {
 pub enum Progress {
     /// Of a RESP connection.
     Resp(resp::Progress),
-    /// Of a memcached connection.
+    /// Of a connection that speaks memcached's text protocol.
     Memcached(memcached::Progress),
+    /// Of one that speaks its binary protocol.
+    Binary(memcached::binary::Progress),
+    /// Of one that will speak either: the first byte tells.
+    Undecided,
 }
 
 /// One connection. `S` is the transport's socket.
@@ -102,12 +106,27 @@ pub struct Connection<S> {
     pub closing: Closing,
 }
 
+impl Progress {
+    /// Learns which of memcached's protocols is spoken by the first byte that has come.
+    #[inline]
+    pub fn decide(&mut self, bytes: &[u8]) {
+        if let (Progress::Undecided, Some(&first)) = (&self, bytes.first()) {
+            *self = match first {
+                memcached::binary::MAGIC => {
+                    Progress::Binary(memcached::binary::Progress::default())
+                }
+                _ => Progress::Memcached(memcached::Progress::default()),
+            };
+        }
+    }
+}
+
 impl<S> Connection<S> {
     /// A fresh connection.
     pub fn new(socket: S, key: Key, id: u64, protocol: Protocol) -> Connection<S> {
         let progress = match protocol {
             Protocol::Resp => Progress::Resp(resp::Progress::default()),
-            Protocol::Memcached => Progress::Memcached(memcached::Progress::default()),
+            Protocol::Memcached => Progress::Undecided,
         };
         Connection {
             socket,
@@ -174,7 +193,9 @@ impl<S> Connection<S> {
     pub fn protocol(&self) -> Protocol {
         match self.progress {
             Progress::Resp(_) => Protocol::Resp,
-            Progress::Memcached(_) => Protocol::Memcached,
+            Progress::Memcached(_) | Progress::Binary(_) | Progress::Undecided => {
+                Protocol::Memcached
+            }
         }
     }
 
@@ -213,6 +234,8 @@ impl<S> Connection<S> {
         match &mut self.progress {
             Progress::Resp(progress) => *progress = resp::Progress::default(),
             Progress::Memcached(progress) => *progress = memcached::Progress::default(),
+            Progress::Binary(progress) => *progress = memcached::binary::Progress::default(),
+            Progress::Undecided => {}
         }
     }
 }

@@ -46,6 +46,8 @@ pub struct Session {
     pub authenticated: bool,
     /// Whether the client of a memcached port has told a user's password.
     pub memcached_user: bool,
+    /// Whether it has begun to do so in memcached's binary protocol, and the next message is due.
+    pub sasl_begun: bool,
     /// The database that it has selected.
     pub db: u8,
     /// CLIENT NO-TOUCH: reads do not count as uses.

@@ -81,8 +81,8 @@ pub fn serve(requests: &Receiver<Request>, core: &CoreHandle, facts: &ServerFact
             InfoRequest::MemoryDoctor { resp3 } => {
                 verbatim(&memory::diagnosis(&snapshot), version(resp3))
             }
-            InfoRequest::MemcachedStats => stats::general(&snapshot, facts),
-            InfoRequest::MemcachedSettings => stats::settings(&snapshot, facts),
+            InfoRequest::MemcachedStats(form) => stats::general(&snapshot, facts, form),
+            InfoRequest::MemcachedSettings(form) => stats::settings(&snapshot, facts, form),
         };
         core.tell(CoreMessage::Reply { key, ticket, bytes });
     }

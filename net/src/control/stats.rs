@@ -1,73 +1,132 @@
-//! memcached's `stats`, with memcached's names where the meaning is memcached's.
+//! memcached's `stats`, with memcached's names where the meaning is memcached's. What memcached
+//! tells of parts that this server does not have is left out, and so is what is not counted: which
+//! reads missed because an item had expired or was flushed, and which items nobody ever read.
+//!
+//! `get_hits`, `get_misses` and their sum `cmd_get` count the keys that clients of both ports have
+//! read; `cmd_set` and the rest count requests of the memcached port. Names that memcached does not
+//! have: `lease_*`, `expiry_*`, `cmd_total`, `expired`, and those of refusals (`oversized_requests`,
+//! `output_pauses`, `buffer_refusals`, `accept_rate_refusals`).
 
 use super::ServerFacts;
 use crate::clock;
 use crate::command::memcached::VERSION;
 use crate::core::Snapshot;
+use crate::protocol::memcached::{StatForm, Statistics};
+use crate::sys;
 
 /// `stats` without arguments.
-pub(super) fn general(snapshot: &Snapshot, facts: &ServerFacts) -> Vec<u8> {
-    let unix_ms = clock::unix_ms();
-    let (counters, shard) = (&snapshot.counters, &snapshot.shard);
-    let mut lines = Lines::default();
-    lines.add("pid", std::process::id());
-    lines.add("uptime", unix_ms.saturating_sub(facts.started_unix_ms) / 1_000);
-    lines.add("time", unix_ms / 1_000);
-    lines.add("version", VERSION);
-    lines.add("pointer_size", usize::BITS);
-    lines.add("max_connections", facts.connections_max);
-    lines.add("curr_connections", snapshot.connections);
-    lines.add("total_connections", counters.connections_accepted);
-    lines.add("rejected_connections", counters.connections_refused);
-    lines.add("accept_rate_refusals", counters.accept_rate_refusals);
-    lines.add("idle_kicks", counters.timeouts);
-    lines.add("oversized_requests", counters.oversized_requests);
-    lines.add("output_pauses", counters.output_pauses);
-    lines.add("buffer_refusals", counters.buffer_refusals);
-    lines.add("accept_failures", counters.accept_failures);
-    lines.add("cmd_total", counters.commands);
-    lines.add("get_hits", counters.hits);
-    lines.add("get_misses", counters.misses);
-    lines.add("bytes_read", counters.bytes_in);
-    lines.add("bytes_written", counters.bytes_out);
-    lines.add("limit_maxbytes", snapshot.division.memory_bytes);
-    lines.add("threads", 1);
-    lines.add("bytes", shard.live_bytes);
-    lines.add("curr_items", shard.items);
-    lines.add("evictions", shard.counters.evictions);
+pub(super) fn general(snapshot: &Snapshot, facts: &ServerFacts, form: StatForm) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut lines = Statistics::new(&mut bytes, form);
+    process(&mut lines, snapshot, facts);
+    commands(&mut lines, snapshot);
+    memory(&mut lines, snapshot);
+    let shard = &snapshot.shard;
+    lines.add("lease_granted", shard.leases.granted);
+    lines.add("lease_timed_out", shard.leases.timed_out);
+    lines.add("lease_waiting", snapshot.fills_waiting);
     lines.add("expired", shard.counters.expired);
     lines.add("expiry_items", shard.expiry.items);
     lines.add("expiry_entries", shard.expiry.entries);
     lines.add("expiry_lag_p50_ms", shard.expiry.lag_p50_ms);
     lines.add("expiry_lag_p99_ms", shard.expiry.lag_p99_ms);
     lines.add("expiry_lag_max_ms", shard.expiry.lag_max_ms);
-    lines.end()
+    lines.end();
+    bytes
 }
 
+/// The process and its connections.
+fn process(lines: &mut Statistics<'_>, snapshot: &Snapshot, facts: &ServerFacts) {
+    let unix_ms = clock::unix_ms();
+    let counters = &snapshot.counters;
+    let (system_us, user_us) = sys::process_times_us();
+    let seconds = |us: u64| format!("{}.{:06}", us / 1_000_000, us % 1_000_000);
+    lines.add("pid", std::process::id());
+    lines.add("uptime", unix_ms.saturating_sub(facts.started_unix_ms) / 1_000);
+    lines.add("time", unix_ms / 1_000);
+    lines.add("version", VERSION);
+    lines.add("pointer_size", usize::BITS);
+    lines.add("rusage_user", seconds(user_us));
+    lines.add("rusage_system", seconds(system_us));
+    lines.add("max_connections", facts.connections_max);
+    lines.add("curr_connections", snapshot.connections);
+    lines.add("total_connections", counters.connections_accepted);
+    lines.add("rejected_connections", counters.connections_refused);
+    lines.add("connection_structures", snapshot.connection_places);
+    lines.add("accept_rate_refusals", counters.accept_rate_refusals);
+    lines.add("idle_kicks", counters.timeouts);
+    lines.add("oversized_requests", counters.oversized_requests);
+    lines.add("output_pauses", counters.output_pauses);
+    lines.add("buffer_refusals", counters.buffer_refusals);
+    lines.add("bytes_read", counters.bytes_in);
+    lines.add("bytes_written", counters.bytes_out);
+    lines.add("accepting_conns", u8::from(snapshot.accepts));
+    lines.add("listen_disabled_num", counters.accept_failures);
+    lines.add("threads", 1);
+}
+
+/// What clients have asked for.
+fn commands(lines: &mut Statistics<'_>, snapshot: &Snapshot) {
+    let (counters, memcached) = (&snapshot.counters, &snapshot.counters.memcached);
+    for (name, value) in [
+        ("cmd_get", counters.hits + counters.misses),
+        ("cmd_set", memcached.sets),
+        ("cmd_flush", memcached.flushes),
+        ("cmd_touch", memcached.touch_hits + memcached.touch_misses),
+        ("cmd_meta", memcached.metas),
+        ("cmd_total", counters.commands),
+        ("get_hits", counters.hits),
+        ("get_misses", counters.misses),
+        ("delete_misses", memcached.delete_misses),
+        ("delete_hits", memcached.delete_hits),
+        ("incr_misses", memcached.incr_misses),
+        ("incr_hits", memcached.incr_hits),
+        ("decr_misses", memcached.decr_misses),
+        ("decr_hits", memcached.decr_hits),
+        ("cas_misses", memcached.cas_misses),
+        ("cas_hits", memcached.cas_hits),
+        ("cas_badval", memcached.cas_badval),
+        ("touch_hits", memcached.touch_hits),
+        ("touch_misses", memcached.touch_misses),
+        ("store_too_large", memcached.store_too_large),
+        ("store_no_memory", memcached.store_no_memory),
+        ("auth_cmds", memcached.auth_commands),
+        ("auth_errors", memcached.auth_errors),
+    ] {
+        lines.add(name, value);
+    }
+}
+
+/// Items, and the memory that they take.
+fn memory(lines: &mut Statistics<'_>, snapshot: &Snapshot) {
+    let shard = &snapshot.shard;
+    // The table grows by one line at a time; this is the power of two that it has reached.
+    let table_lines = shard.table_bytes / TABLE_LINE_BYTES;
+    lines.add("hash_power_level", table_lines.checked_ilog2().unwrap_or(0));
+    lines.add("hash_bytes", shard.table_resident_bytes);
+    lines.add("limit_maxbytes", snapshot.division.memory_bytes);
+    lines.add("bytes", shard.live_bytes);
+    lines.add("curr_items", shard.items);
+    lines.add("total_items", shard.counters.stores);
+    lines.add("evictions", shard.counters.evictions);
+}
+
+/// A line of the table is a cache line.
+const TABLE_LINE_BYTES: u64 = 64;
+
 /// `stats settings`.
-pub(super) fn settings(snapshot: &Snapshot, facts: &ServerFacts) -> Vec<u8> {
-    let mut lines = Lines::default();
+pub(super) fn settings(snapshot: &Snapshot, facts: &ServerFacts, form: StatForm) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut lines = Statistics::new(&mut bytes, form);
     lines.add("maxbytes", snapshot.division.memory_bytes);
     lines.add("maxconns", facts.connections_max);
     lines.add("tcpport", facts.memcached_port);
     lines.add("udpport", 0);
     lines.add("evictions", if facts.eviction == "noeviction" { "off" } else { "on" });
     lines.add("cas_enabled", "yes");
+    lines.add("binding_protocol", "auto-negotiate");
     lines.add("item_size_max", facts.value_bytes_max);
     lines.add("num_threads", 1);
-    lines.end()
-}
-
-#[derive(Default)]
-struct Lines(String);
-
-impl Lines {
-    fn add(&mut self, name: &str, value: impl std::fmt::Display) {
-        self.0.push_str(&format!("STAT {name} {value}\r\n"));
-    }
-
-    fn end(mut self) -> Vec<u8> {
-        self.0.push_str("END\r\n");
-        self.0.into_bytes()
-    }
+    lines.end();
+    bytes
 }

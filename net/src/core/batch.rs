@@ -13,7 +13,8 @@ use pinion_ring::Key;
 use super::limits::{BATCH_COMMANDS_MAX, FRAME_BYTES_MIN, INLINE_BYTES_MAX};
 use super::{Core, Transport};
 use crate::command::{self, Renames, Settings, Spec};
-use crate::connection::{Closing, Connection, Progress};
+use crate::connection::{Closing, Connection, Progress, Protocol};
+use crate::protocol::memcached::binary;
 use crate::protocol::{memcached, resp};
 
 /// Where a command's bytes are.
@@ -27,9 +28,12 @@ pub(super) enum Source {
 
 impl Origin {
     #[inline]
-    fn of<S>(connection: &Connection<S>, source: Source, has_password: bool) -> Origin {
+    fn of<S>(connection: &Connection<S>, source: Source, settings: &Settings) -> Origin {
         let session = &connection.session;
-        let is_locked = has_password && !session.authenticated;
+        let is_locked = match connection.protocol() {
+            Protocol::Resp => settings.has_password() && !session.authenticated,
+            Protocol::Memcached => !command::memcached::is_authenticated(settings, session),
+        };
         Origin { connection: connection.key, source, db: session.db, is_locked }
     }
 }
@@ -41,6 +45,11 @@ pub(super) enum Work {
     Resp(Option<&'static Spec>),
     /// A memcached request.
     Memcached,
+    /// A request of memcached's binary protocol, or the refusal of one.
+    Binary,
+    /// Data of a refused request. There is nothing to do, but it must not be lost if the requests
+    /// before it are put back.
+    Swallowed,
     /// A memcached request that was refused; the flag says that the client wants no reply.
     Refused(memcached::RequestError, bool),
     /// An error of the protocol: answered in its order, then the connection closes.
@@ -144,6 +153,17 @@ impl ParseLimits {
             renames: settings.renames.clone(),
         }
     }
+
+    /// What requests of the binary protocol may take. Those of a stranger are small: nothing is
+    /// kept for one who has yet to tell a password.
+    #[inline]
+    pub(super) fn binary(&self, is_locked: bool) -> memcached::Limits {
+        let value_bytes_max = match is_locked {
+            true => self.memcached.value_bytes_max.min(binary::MESSAGE_BYTES_MAX),
+            false => self.memcached.value_bytes_max,
+        };
+        memcached::Limits { value_bytes_max, ..self.memcached }
+    }
 }
 
 impl<L> Batch<L> {
@@ -178,12 +198,18 @@ impl<L> Batch<L> {
         shard: &Shard,
         limits: &ParseLimits,
     ) -> (usize, Stop) {
+        progress.decide(&bytes[at..]);
         match progress {
             Progress::Resp(progress) => self.parse_resp(progress, origin, bytes, at, shard, limits),
             Progress::Memcached(progress) => {
                 let limits = &limits.memcached;
                 self.parse_memcached(progress, origin, bytes, at, shard, limits)
             }
+            Progress::Binary(progress) => {
+                let limits = limits.binary(origin.is_locked);
+                self.parse_binary(progress, origin, bytes, at, shard, &limits)
+            }
+            Progress::Undecided => (at, Stop::Torn),
         }
     }
 
@@ -264,10 +290,7 @@ impl<L> Batch<L> {
             let mut hash = None;
             let (work, consumed) = match memcached::parse(frame, progress, limits) {
                 memcached::Parse::Incomplete { .. } => return (at, Stop::Torn),
-                memcached::Parse::Swallowed { consumed } => {
-                    at += consumed;
-                    continue;
-                }
+                memcached::Parse::Swallowed { consumed } => (Work::Swallowed, consumed),
                 memcached::Parse::Complete { request, consumed } => {
                     if let Some(key) = command::memcached::first_key(&request) {
                         hash = Some(fetch_line(shard, origin.db, key));
@@ -287,6 +310,56 @@ impl<L> Batch<L> {
             }
         }
     }
+
+    fn parse_binary(
+        &mut self,
+        progress: &mut binary::Progress,
+        origin: Origin,
+        bytes: &[u8],
+        mut at: usize,
+        shard: &Shard,
+        limits: &memcached::Limits,
+    ) -> (usize, Stop) {
+        let Origin { connection, source, .. } = origin;
+        loop {
+            if at == bytes.len() {
+                return (at, Stop::Torn);
+            }
+            if self.commands.len() == BATCH_COMMANDS_MAX {
+                return (at, Stop::Full);
+            }
+            let frame = &bytes[at..];
+            let (mut hash, mut stop) = (None, None);
+            let (work, consumed) = match binary::parse(frame, progress, limits) {
+                binary::Parse::Incomplete { .. } => return (at, Stop::Torn),
+                binary::Parse::Swallowed { consumed } => (Work::Swallowed, consumed),
+                binary::Parse::Complete { request, consumed } => {
+                    if !request.key.is_empty() {
+                        hash = Some(fetch_line(shard, origin.db, request.key));
+                    }
+                    // It may be the password, on which it depends what comes next.
+                    stop = origin.is_locked.then_some(Stop::Full);
+                    match request.command {
+                        binary::Command::Refused { closes: true, .. } => {
+                            stop = Some(Stop::Broken);
+                            (Work::Binary, frame.len())
+                        }
+                        _ => (Work::Binary, consumed),
+                    }
+                }
+                binary::Parse::Close(reason) => {
+                    stop = Some(Stop::Broken);
+                    (Work::BrokenMemcached(reason), frame.len())
+                }
+            };
+            let (from, to) = (at as u32, (at + consumed) as u32);
+            self.commands.push(Command { connection, source, from, to, work, hash });
+            at += consumed;
+            if let Some(stop) = stop {
+                return (at, stop);
+            }
+        }
+    }
 }
 
 impl<T: Transport> Core<T> {
@@ -302,8 +375,8 @@ impl<T: Transport> Core<T> {
             let Some(connection) = self.connections.at(index) else { return };
             let (mut stop, mut refused) = (Stop::Torn, false);
             if connection.may_run() {
-                let has_password = self.options.settings.has_password();
-                let origin = Origin::of(connection, Source::Loan(number as u32), has_password);
+                let settings = &self.options.settings;
+                let origin = Origin::of(connection, Source::Loan(number as u32), settings);
                 let (progress, limits) = (&mut connection.progress, &self.limits);
                 (at, stop) = self.batch.parse(progress, origin, bytes, at, &self.shard, limits);
             }
@@ -365,8 +438,7 @@ impl<T: Transport> Core<T> {
                 return;
             }
             let key = connection.key;
-            let has_password = self.options.settings.has_password();
-            let origin = Origin::of(connection, Source::Input, has_password);
+            let origin = Origin::of(connection, Source::Input, &self.options.settings);
             let (progress, bytes, at) =
                 (&mut connection.progress, &connection.input, connection.parsed);
             let (shard, limits) = (&self.shard, &self.limits);

@@ -1,16 +1,17 @@
-//! CLIENT LIST, INFO and KILL: a look at all connections, a slice a turn, since there may be many
+//! CLIENT LIST, INFO and KILL, and `stats conns` of memcached: a look at all connections, a slice a turn, since there may be many
 //! and the addresses of each cost two system calls.
 //!
 //! A connection that comes while a look goes on may be missed, and one that goes may be in it, as
 //! if the look had happened at another moment of its slices.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::SocketAddr;
 
 use super::limits::CLIENTS_PER_SLICE;
 use super::{Core, Transport};
 use crate::command;
 use crate::connection::{Closing, Connection, Protocol};
+use crate::protocol::memcached::{StatForm, Statistics};
 use crate::protocol::resp::{Version, Writer};
 use pinion_ring::Key;
 
@@ -25,6 +26,8 @@ pub enum ClientAction {
     Kill,
     /// They end; the reply tells whether there was one.
     KillOne,
+    /// They are described as memcached does.
+    Statistics(StatForm),
 }
 
 /// Which connections are meant: those to which all of this applies.
@@ -48,7 +51,7 @@ pub struct ClientsQuery {
     action: ClientAction,
     filter: ClientFilter,
     next_slot: usize,
-    text: String,
+    text: Vec<u8>,
     found: usize,
 }
 
@@ -76,7 +79,7 @@ impl ClientFilter {
 impl ClientsQuery {
     /// A look that has not begun.
     pub fn new(action: ClientAction, filter: ClientFilter) -> ClientsQuery {
-        ClientsQuery { action, filter, next_slot: 0, text: String::new(), found: 0 }
+        ClientsQuery { action, filter, next_slot: 0, text: Vec::new(), found: 0 }
     }
 
     /// Memory that it takes.
@@ -90,11 +93,15 @@ impl ClientsQuery {
         let mut reply = Writer::new(out, version);
         match self.action {
             ClientAction::List | ClientAction::Info => {
-                reply.verbatim(*b"txt", self.text.as_bytes());
+                reply.verbatim(*b"txt", &self.text);
             }
             ClientAction::Kill => reply.integer(self.found as i64),
             ClientAction::KillOne if self.found > 0 => reply.ok(),
             ClientAction::KillOne => reply.error("ERR No such client"),
+            ClientAction::Statistics(form) => {
+                out.extend_from_slice(&self.text);
+                Statistics::new(out, form).end();
+            }
         }
     }
 }
@@ -121,6 +128,12 @@ impl<T: Transport> Core<T> {
                     let number = self.transport.descriptor(&connection.socket);
                     describe(&mut query.text, connection, addresses, number, now_ms);
                 }
+                ClientAction::Statistics(form) => {
+                    let number = self.transport.descriptor(&connection.socket);
+                    let mut lines = Statistics::new(&mut query.text, form);
+                    let asks = connection.key == asker;
+                    describe_to_memcached(&mut lines, connection, addresses, number, now_ms, asks);
+                }
                 // The one that asks gets its reply first.
                 ClientAction::Kill | ClientAction::KillOne if connection.key == asker => {
                     connection.close(Closing::Flushing);
@@ -139,7 +152,7 @@ impl<T: Transport> Core<T> {
 
 /// A connection's line of CLIENT LIST, with Redis's fields.
 fn describe<S>(
-    text: &mut String,
+    text: &mut Vec<u8>,
     connection: &Connection<S>,
     addresses: Addresses,
     descriptor: i32,
@@ -171,7 +184,7 @@ fn describe<S>(
         (_, None) => "NULL".to_owned(),
         (_, Some(number)) => command::name_of(number),
     };
-    // Writing to a String does not fail.
+    // Writing to a Vec does not fail.
     let _ = writeln!(
         text,
         "id={} addr={peer} laddr={local} fd={descriptor} name={} age={} idle={} flags={flags} \
@@ -195,6 +208,34 @@ fn describe<S>(
         name(&session.library_name),
         name(&session.library_version),
     );
+}
+
+/// What `stats conns` tells of a connection, under the number of its descriptor. A state is one of
+/// memcached's: waiting for a request, executing one (this one), sending, or ending.
+fn describe_to_memcached<S>(
+    lines: &mut Statistics<'_>,
+    connection: &Connection<S>,
+    addresses: Addresses,
+    descriptor: i32,
+    now_ms: u64,
+    asks: bool,
+) {
+    let address = |address: Option<SocketAddr>| match address {
+        None => "unix".to_owned(),
+        Some(address) if address.is_ipv4() => format!("tcp:{address}"),
+        Some(address) => format!("tcp6:{address}"),
+    };
+    let state = match (asks, connection.closing, connection.sending) {
+        (true, ..) => "conn_parse_cmd",
+        (_, Closing::Draining | Closing::Flushing | Closing::Dropped, _) => "conn_closing",
+        (_, _, Some(_)) => "conn_mwrite",
+        (_, _, None) => "conn_read",
+    };
+    let idle_s = now_ms.saturating_sub(connection.moved_ms) / 1_000;
+    lines.add(format_args!("{descriptor}:addr"), address(addresses.map(|(peer, _)| peer)));
+    lines.add(format_args!("{descriptor}:listen_addr"), address(addresses.map(|(_, own)| own)));
+    lines.add(format_args!("{descriptor}:state"), state);
+    lines.add(format_args!("{descriptor}:secs_since_last_cmd"), idle_s);
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! What a core counts about itself. Plain integers that only the core touches; the control thread
 //! gets a copy when somebody asks.
 
+use pinion_engine::{Refusal, SetError, Stored};
+
 /// Counters of one core since its start, or since CONFIG RESETSTAT where Redis resets them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
@@ -50,6 +52,86 @@ pub struct Counters {
     pub naps: u64,
     /// Parks, outside the ring or without a limit.
     pub parks: u64,
+    /// What clients of the memcached port did.
+    pub memcached: MemcachedCounters,
+}
+
+/// What memcached's `stats` tells of the commands of its protocols beside hits and misses, which
+/// are those of all reads.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MemcachedCounters {
+    /// Requests to store a value, whatever became of them.
+    pub sets: u64,
+    /// Requests to flush.
+    pub flushes: u64,
+    /// Meta commands.
+    pub metas: u64,
+    /// Deletes that found their key.
+    pub delete_hits: u64,
+    /// Deletes that did not.
+    pub delete_misses: u64,
+    /// Increments that found their key.
+    pub incr_hits: u64,
+    /// Increments that did not.
+    pub incr_misses: u64,
+    /// Decrements that found their key.
+    pub decr_hits: u64,
+    /// Decrements that did not.
+    pub decr_misses: u64,
+    /// Stores on the condition of a version that was right.
+    pub cas_hits: u64,
+    /// Such stores of a key that was not there.
+    pub cas_misses: u64,
+    /// Such stores whose version was wrong.
+    pub cas_badval: u64,
+    /// Requests for a new expiry time that found their key.
+    pub touch_hits: u64,
+    /// Such requests that did not.
+    pub touch_misses: u64,
+    /// Values refused because they were too large.
+    pub store_too_large: u64,
+    /// Values refused because there was no memory for them.
+    pub store_no_memory: u64,
+    /// Passwords told.
+    pub auth_commands: u64,
+    /// Of these, wrong ones.
+    pub auth_errors: u64,
+}
+
+impl MemcachedCounters {
+    /// Counts an increment or a decrement.
+    #[inline]
+    pub fn count_arithmetic(&mut self, is_decrement: bool, hit: bool) {
+        match (is_decrement, hit) {
+            (false, true) => self.incr_hits += 1,
+            (false, false) => self.incr_misses += 1,
+            (true, true) => self.decr_hits += 1,
+            (true, false) => self.decr_misses += 1,
+        }
+    }
+
+    /// Counts a request for a new expiry time.
+    #[inline]
+    pub fn count_touch(&mut self, hit: bool) {
+        self.touch_hits += u64::from(hit);
+        self.touch_misses += u64::from(!hit);
+    }
+
+    /// Counts a request to store a value by what came of it; `has_version` if it was on the
+    /// condition of a version.
+    #[inline]
+    pub fn count_store(&mut self, outcome: &Result<Stored, SetError>, has_version: bool) {
+        self.sets += 1;
+        match outcome {
+            Ok(_) if !has_version => {}
+            Ok(Stored::Stored { .. }) => self.cas_hits += 1,
+            Ok(Stored::ConditionFailed(Refusal::Absent)) => self.cas_misses += 1,
+            Ok(Stored::ConditionFailed(_)) => self.cas_badval += 1,
+            Err(SetError::NoSpace) => self.store_no_memory += 1,
+            Err(SetError::ValueTooLong { .. } | SetError::TooLarge) => self.store_too_large += 1,
+            Err(_) => {}
+        }
+    }
 }
 
 impl Counters {

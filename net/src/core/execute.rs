@@ -11,6 +11,7 @@ use super::{Core, Transport};
 use crate::clock::Clock;
 use crate::command::{self, Arguments, Context, Flow, Spec, Timed};
 use crate::connection::{Closing, Connection};
+use crate::protocol::memcached::binary;
 use crate::protocol::{memcached, resp};
 
 /// What a command may change of the memory that its connection holds: if this is as before, the
@@ -73,7 +74,8 @@ fn perform(
             }
             Flow::Close
         }
-        Work::Nothing => Flow::Continue,
+        Work::Binary => command::memcached::run_binary(context, frame, limits),
+        Work::Swallowed | Work::Nothing => Flow::Continue,
     }
 }
 
@@ -107,12 +109,21 @@ fn rehash(
     let mut progress = memcached::Progress::default();
     let key = match command.work {
         Work::Resp(Some(spec)) => args.get(frame, spec.first_key()),
+        Work::Binary => binary_key(frame, limits),
         _ => match memcached::parse(frame, &mut progress, &limits.memcached) {
             memcached::Parse::Complete { request, .. } => command::memcached::first_key(&request),
             _ => None,
         },
     };
     shard.hash_in(db, key.unwrap_or_default())
+}
+
+fn binary_key<'a>(frame: &'a [u8], limits: &ParseLimits) -> Option<&'a [u8]> {
+    let (mut progress, limits) = (binary::Progress::default(), limits.binary(false));
+    match binary::parse(frame, &mut progress, &limits) {
+        binary::Parse::Complete { request, .. } => Some(request.key),
+        _ => None,
+    }
 }
 
 impl<T: Transport> Core<T> {
@@ -122,7 +133,9 @@ impl<T: Transport> Core<T> {
     pub(super) fn execute(&mut self, number: usize) {
         let Command { connection: key, source, from, to, work, hash } = self.batch.commands[number];
         let Some(connection) = self.connections.find(key) else { return };
-        if matches!(work, Work::Nothing) || connection.closing >= Closing::Flushing {
+        if matches!(work, Work::Nothing | Work::Swallowed)
+            || connection.closing >= Closing::Flushing
+        {
             return;
         }
         let has_memory = self.budget.may_answer(connection.output_bytes());
@@ -274,7 +287,14 @@ impl<T: Transport> Core<T> {
                 };
                 !bytes[from as usize..to as usize].starts_with(b"get")
             }
-            Work::Resp(Some(_)) | Work::Memcached => true,
+            Work::Binary if pause.writes_only => {
+                let bytes = match source {
+                    Source::Loan(loan) => self.transport.bytes(&self.batch.loans[loan as usize]),
+                    Source::Input => &connection.input,
+                };
+                !binary::is_get(&bytes[from as usize..to as usize])
+            }
+            Work::Resp(Some(_)) | Work::Memcached | Work::Binary => true,
             _ => false,
         }
     }

@@ -66,6 +66,11 @@ impl Fills {
         !self.woken.is_empty()
     }
 
+    /// How many readers wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiters.len()
+    }
+
     /// When the next reader is to be looked at.
     pub(super) fn next_ms(&self) -> Option<u64> {
         self.looks.first().map(|&(look_ms, _, _)| look_ms)

@@ -12,6 +12,7 @@ use crate::command::ClientLimits;
 use crate::command::memcached::Credentials;
 use crate::connection::Ticket;
 use crate::log::Line;
+use crate::protocol::memcached::StatForm;
 
 /// What a core is told.
 #[derive(Debug)]
@@ -69,9 +70,9 @@ pub enum InfoRequest {
         resp3: bool,
     },
     /// memcached's `stats` without arguments.
-    MemcachedStats,
+    MemcachedStats(StatForm),
     /// memcached's `stats settings`.
-    MemcachedSettings,
+    MemcachedSettings(StatForm),
 }
 
 /// What a core asks of the control thread.

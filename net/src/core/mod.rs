@@ -60,7 +60,7 @@ mod turn;
 
 pub use budget::BufferFigures;
 pub use clients::{ClientAction, ClientFilter, ClientsQuery};
-pub use counters::Counters;
+pub use counters::{Counters, MemcachedCounters};
 pub(crate) use driver::GLOMMIO_LOCKED_BYTES_MIN;
 pub use driver::{Driver, run, run_bare};
 pub use idle::{IdleMode, Ladder, Rest};

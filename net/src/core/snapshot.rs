@@ -27,6 +27,12 @@ pub struct Snapshot {
     pub databases: [DatabaseStats; DATABASES],
     /// Connections open.
     pub connections: usize,
+    /// Places for connections that there have been need of.
+    pub connection_places: usize,
+    /// Whether connections are accepted: no listener rests after a failure.
+    pub accepts: bool,
+    /// Reads that wait for another client to fetch a value.
+    pub fills_waiting: usize,
     /// Commands that SLOWLOG keeps.
     pub slowlog_entries: usize,
     /// How memory is divided.
@@ -82,6 +88,9 @@ impl<T: Transport> Core<T> {
             shard: self.shard.stats(),
             databases: std::array::from_fn(|db| self.shard.database_stats(db as u8)),
             connections: self.connections.len(),
+            connection_places: self.connections.slots(),
+            accepts: self.resting.is_empty(),
+            fills_waiting: self.fills.len(),
             slowlog_entries: self.server.slowlog.len(),
             division: *self.options.memory.division(),
             lent_bytes: self.options.memory.lent_bytes(),

@@ -28,6 +28,8 @@ impl<T: Transport> Core<T> {
                 .filter(|open| open.arg_index <= large::VALUE_INDEX_MAX)
                 .map(|open| open.length_bytes),
             Progress::Memcached(progress) => progress.open_block().map(|open| open.length_bytes),
+            Progress::Binary(progress) => progress.open_block().map(|open| open.length_bytes),
+            Progress::Undecided => None,
         };
         // A stranger's bytes do not go to the shard.
         let is_locked = self.options.settings.has_password() && !connection.session.authenticated;
@@ -59,7 +61,7 @@ impl<T: Transport> Core<T> {
                     .and_then(|open| large::of_resp(&mut self.shard, input, args, &open))
             }
             // Who may not use the port takes no memory of the shard.
-            Progress::Memcached(_)
+            Progress::Memcached(_) | Progress::Binary(_)
                 if !command::memcached::is_authenticated(
                     &self.options.settings,
                     &connection.session,
@@ -69,6 +71,8 @@ impl<T: Transport> Core<T> {
             }
             Progress::Memcached(progress) => memcached::parse_open(input, progress)
                 .and_then(|(request, open)| large::of_memcached(&mut self.shard, &request, &open)),
+            Progress::Binary(progress) => large::of_binary(&mut self.shard, input, progress),
+            Progress::Undecided => None,
         };
         let Some(large::Found { inbound, value_start }) = found else { return };
         connection.input.drain(..value_start);

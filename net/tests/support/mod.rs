@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+pub mod binary;
 pub mod memcached;
 pub mod random;
 pub mod seccomp;

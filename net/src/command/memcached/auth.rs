@@ -2,7 +2,8 @@
 //! `default` with the password of `--requirepass`, if there is one.
 //!
 //! As in memcached (its `-Y`), a client's first request must be a `set` of any key whose data is
-//! `user password`. Until then every other request is refused.
+//! `user password`. Until then every other request is refused. In the binary protocol the same
+//! users tell their passwords by SASL: see `binary`.
 //!
 //! Source: `doc/protocol.txt` of memcached, "Authentication".
 
@@ -88,6 +89,28 @@ pub fn is_authenticated(settings: &Settings, session: &Session) -> bool {
     }
 }
 
+/// Whether there is anything that a client has to know.
+pub(super) fn is_wanted(settings: &Settings) -> bool {
+    settings.memcached_users.is_some() || settings.has_password()
+}
+
+/// Takes back what a client has shown to know.
+pub(super) fn forget(context: &mut Context<'_>) {
+    context.session.memcached_user = false;
+    context.session.authenticated = !context.settings.has_password();
+    context.session.sasl_begun = false;
+}
+
+/// Lets a client in if user and password are right; whether they are.
+pub(super) fn is_right(context: &mut Context<'_>, user: &[u8], password: &[u8]) -> bool {
+    let is_right = match &context.settings.memcached_users {
+        Some(users) => users.check(user, password),
+        None => unlock(context, user, password),
+    };
+    context.session.memcached_user |= is_right;
+    is_right
+}
+
 /// Answers a request of a client that is not known yet.
 pub(super) fn first(context: &mut Context<'_>, request: &Request<'_>) -> Flow {
     let data = match *request {
@@ -103,14 +126,11 @@ pub(super) fn first(context: &mut Context<'_>, request: &Request<'_>) -> Flow {
         server_error(context, "CLIENT_ERROR bad authentication token format");
         return Flow::Continue;
     };
-    let is_right = match &context.settings.memcached_users {
-        Some(users) => users.check(user, password),
-        None => unlock(context, user, password),
-    };
-    if is_right {
-        context.session.memcached_user = true;
+    context.counters.memcached.auth_commands += 1;
+    if is_right(context, user, password) {
         Writer::new(context.out).line("STORED");
     } else {
+        context.counters.memcached.auth_errors += 1;
         server_error(context, "CLIENT_ERROR authentication failure");
     }
     Flow::Continue

@@ -2,6 +2,7 @@
 //! deadline set by one counts for the other, and a counter of one is a number for the other.
 //!
 //! - `text`: the classic commands
+//! - `binary`: the commands of the binary protocol
 //! - `meta`: the meta commands, with leases
 //! - `stats`: statistics
 //! - `admin`: the commands of an administrator
@@ -19,7 +20,8 @@
 //!   (`touch`, `gat`, `T`, `EXPIRE`) does not, and neither does a lease that is won first.
 //! - *Counters*: RESP's have 64 bits with a sign, and refuse to leave them; memcached's have none,
 //!   wrap around, and stop at 0. So `-5` is no number for memcached, and neither 2^63 nor a number
-//!   that was padded to its old length is one for RESP.
+//!   that was padded to its old length is one for RESP. A value that lies in pages (about 32 KiB
+//!   and more) is none for either, whatever it begins with.
 //! - *Keys*: memcached's have 250 bytes without spaces and controls, or any 187 bytes in base64;
 //!   RESP's are any bytes.
 //! - *Databases*: memcached works on database 0.
@@ -28,17 +30,19 @@
 
 mod admin;
 mod auth;
+mod binary;
 mod meta;
 mod stats;
 mod text;
 
 use super::context::{Context, Flow};
 use crate::protocol::memcached::{
-    Limits, Meta, Parse, Progress, Request, RequestError, Store, StoreVerb, VALUE_TOO_LARGE,
-    Writer, parse,
+    Limits, Meta, Parse, Progress, Request, RequestError, StatForm, Store, StoreVerb,
+    VALUE_TOO_LARGE, Writer, parse,
 };
 
 pub use auth::{Credentials, is_authenticated};
+pub use binary::run as run_binary;
 pub use meta::large_store;
 
 /// What `version` answers: the memcached whose behaviour clients may expect, and what this is.
@@ -106,6 +110,8 @@ fn execute(context: &mut Context<'_>, request: &Request<'_>) -> Flow {
         }
         Request::Store(ref store) => text::store(context, store),
         Request::StoreTooLarge { verb, key, .. } => {
+            context.counters.memcached.sets += 1;
+            context.counters.memcached.store_too_large += 1;
             if verb == StoreVerb::Set {
                 context.shard.delete(context.first_hash, key, None, context.now_ms);
             }
@@ -116,14 +122,20 @@ fn execute(context: &mut Context<'_>, request: &Request<'_>) -> Flow {
             text::arithmetic(context, key, delta, is_decrement);
         }
         Request::Touch { key, exptime, .. } => text::touch(context, key, exptime),
-        Request::FlushAll { delay, .. } => return text::flush_all(context, delay),
+        Request::FlushAll { delay, .. } => {
+            Writer::new(context.out).line("OK");
+            return text::flush_all(context, delay);
+        }
         Request::Version => Writer::new(context.out).line(VERSION_LINE),
         Request::Verbosity { .. } => Writer::new(context.out).line("OK"),
-        Request::Stats { args } => return stats::run(context, args),
+        Request::Stats { args } => return stats::run(context, args, StatForm::Text),
         Request::Administration { verb, args, .. } => return admin::run(context, verb, args),
         Request::Quit => return Flow::Close,
         Request::Meta(ref meta) => return meta::run(context, meta, None),
-        Request::MetaNoop => Writer::new(context.out).line("MN"),
+        Request::MetaNoop => {
+            context.counters.memcached.metas += 1;
+            Writer::new(context.out).line("MN");
+        }
     }
     Flow::Continue
 }

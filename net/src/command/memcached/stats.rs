@@ -1,45 +1,74 @@
-//! `stats`. What takes long is asked of the control thread. There are no slab classes to tell of,
-//! and what memcached counts only when told to (`detail`, `sizes`) is not counted.
+//! `stats`, of both protocols. What takes long is asked of the control thread. There are no slab
+//! classes to tell of, and what memcached counts only when told to (`detail`, `sizes`) is not
+//! counted.
 
 use super::server_error;
 use crate::command::context::{Context, Flow};
-use crate::core::InfoRequest;
-use crate::protocol::memcached::{Tokens, Writer};
+use crate::core::{ClientAction, ClientFilter, ClientsQuery, InfoRequest};
+use crate::protocol::memcached::binary::{Reply, Status};
+use crate::protocol::memcached::{StatForm, Statistics, Tokens, Writer};
 
-/// Runs `stats` with its arguments.
-pub(super) fn run(context: &mut Context<'_>, mut args: Tokens<'_>) -> Flow {
-    let Some(kind) = args.next() else { return Flow::Ask(Box::new(InfoRequest::MemcachedStats)) };
+/// Runs `stats` with its arguments, and answers in this form.
+pub(super) fn run(context: &mut Context<'_>, mut args: Tokens<'_>, form: StatForm) -> Flow {
+    let Some(kind) = args.next() else {
+        return Flow::Ask(Box::new(InfoRequest::MemcachedStats(form)));
+    };
     match kind {
-        b"settings" => return Flow::Ask(Box::new(InfoRequest::MemcachedSettings)),
-        b"cores" => cores(context),
+        b"settings" => return Flow::Ask(Box::new(InfoRequest::MemcachedSettings(form))),
+        b"conns" => {
+            let action = ClientAction::Statistics(form);
+            let query = ClientsQuery::new(action, ClientFilter::default());
+            return Flow::Clients(Box::new(query));
+        }
+        b"cores" => cores(context, form),
         b"reset" => {
             context.counters.reset();
-            Writer::new(context.out).line("RESET");
+            done(context, form, "RESET");
         }
-        b"items" | b"conns" => Writer::new(context.out).end(),
+        b"items" => Statistics::new(context.out, form).end(),
         b"slabs" => {
             let log_bytes = context.shard.stats().log_bytes;
-            let mut writer = Writer::new(context.out);
-            writer.stat_number("active_slabs", 0);
-            writer.stat_number("total_malloced", log_bytes);
-            writer.end();
+            let mut statistics = Statistics::new(context.out, form);
+            statistics.add("active_slabs", 0);
+            statistics.add("total_malloced", log_bytes);
+            statistics.end();
         }
         b"sizes" => {
-            let mut writer = Writer::new(context.out);
-            writer.stat("sizes_status", "disabled");
-            writer.end();
+            let mut statistics = Statistics::new(context.out, form);
+            statistics.add("sizes_status", "disabled");
+            statistics.end();
         }
-        b"detail" => detail(context, args.next()),
-        b"cachedump" => server_error(context, "CLIENT_ERROR stats cachedump not allowed"),
-        _ => server_error(context, "ERROR"),
+        b"detail" => detail(context, args.next(), form),
+        b"cachedump" => refuse(context, form, "CLIENT_ERROR stats cachedump not allowed"),
+        _ => refuse(context, form, "ERROR"),
     }
     Flow::Continue
 }
 
+/// Answers with a word, for which the binary protocol has the end of statistics.
+fn done(context: &mut Context<'_>, form: StatForm, word: &str) {
+    match form {
+        StatForm::Text => Writer::new(context.out).line(word),
+        StatForm::Binary(_) => Statistics::new(context.out, form).end(),
+    }
+}
+
+/// Answers with an error, which the binary protocol has no words for.
+fn refuse(context: &mut Context<'_>, form: StatForm, text: &str) {
+    match form {
+        StatForm::Text => server_error(context, text),
+        StatForm::Binary(tag) => {
+            context.counters.errors += 1;
+            let status = Status::NotFound;
+            Reply::to(tag, status).write(context.out, status.text().as_bytes());
+        }
+    }
+}
+
 /// What each core has done, and what its shard holds.
-fn cores(context: &mut Context<'_>) {
+fn cores(context: &mut Context<'_>, form: StatForm) {
     let (counters, shard) = (*context.counters, context.shard.stats());
-    let mut writer = Writer::new(context.out);
+    let mut statistics = Statistics::new(context.out, form);
     for (name, value) in [
         ("0:commands", counters.commands),
         ("0:get_hits", counters.hits),
@@ -49,18 +78,18 @@ fn cores(context: &mut Context<'_>) {
         ("0:bytes", shard.live_bytes),
         ("0:evictions", shard.counters.evictions),
     ] {
-        writer.stat_number(name, value);
+        statistics.add(name, value);
     }
-    writer.end();
+    statistics.end();
 }
 
 /// Statistics by the prefix of keys, which are not collected.
-fn detail(context: &mut Context<'_>, word: Option<&[u8]>) {
+fn detail(context: &mut Context<'_>, word: Option<&[u8]>, form: StatForm) {
     match word {
-        Some(b"off") => Writer::new(context.out).line("OK"),
-        Some(b"on") => server_error(context, "CLIENT_ERROR stats detail is not collected"),
+        Some(b"off") => done(context, form, "OK"),
+        Some(b"on") => refuse(context, form, "CLIENT_ERROR stats detail is not collected"),
         // Nothing was collected.
-        Some(b"dump") => Writer::new(context.out).end(),
-        _ => server_error(context, "CLIENT_ERROR usage: stats detail on|off|dump"),
+        Some(b"dump") => Statistics::new(context.out, form).end(),
+        _ => refuse(context, form, "CLIENT_ERROR usage: stats detail on|off|dump"),
     }
 }

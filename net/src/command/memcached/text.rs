@@ -44,6 +44,7 @@ pub(super) fn retrieve(
         for &(hash, key) in &ahead[..count] {
             let Some(entry) = context.shard.get(hash, key, context.now_ms) else {
                 context.counters.misses += 1;
+                context.counters.memcached.touch_misses += u64::from(touch.is_some());
                 continue;
             };
             let value_bytes = entry.value.len();
@@ -69,6 +70,7 @@ pub(super) fn retrieve(
             context.counters.hits += 1;
             // The value is answered even if the new deadline has passed.
             if let Some(exptime) = touch {
+                context.counters.memcached.touch_hits += 1;
                 change_deadline(context, hash, key, exptime);
             }
         }
@@ -83,7 +85,10 @@ pub(super) fn retrieve(
 pub(super) fn store(context: &mut Context<'_>, store: &Store<'_>) {
     let (key, hash, now_ms) = (store.key, context.first_hash, context.now_ms);
     if matches!(store.verb, StoreVerb::Append | StoreVerb::Prepend) {
-        return extend(context, store);
+        let is_prepend = store.verb == StoreVerb::Prepend;
+        let outcome = extend(context, key, store.data, is_prepend);
+        context.counters.memcached.count_store(&outcome, false);
+        return stored(context, outcome);
     }
     let condition = match store.verb {
         StoreVerb::Add => Condition::IfAbsent,
@@ -98,30 +103,34 @@ pub(super) fn store(context: &mut Context<'_>, store: &Store<'_>) {
     let options =
         SetOptions { condition, flags: Some(store.flags), deadline, ..SetOptions::default() };
     let outcome = context.store(hash, key, store.data, &options);
-    if matches!(store.verb, StoreVerb::Cas { .. })
-        && outcome == Ok(Stored::ConditionFailed(Refusal::Absent))
-    {
+    let has_version = matches!(store.verb, StoreVerb::Cas { .. });
+    context.counters.memcached.count_store(&outcome, has_version);
+    if has_version && outcome == Ok(Stored::ConditionFailed(Refusal::Absent)) {
         return Writer::new(context.out).not_found();
     }
     stored(context, outcome);
 }
 
 /// Appends or prepends: a read, and a write that keeps flags and deadline.
-fn extend(context: &mut Context<'_>, store: &Store<'_>) {
-    let (key, hash, now_ms) = (store.key, context.first_hash, context.now_ms);
+pub(super) fn extend(
+    context: &mut Context<'_>,
+    key: &[u8],
+    data: &[u8],
+    is_prepend: bool,
+) -> Result<Stored, SetError> {
+    let (hash, now_ms) = (context.first_hash, context.now_ms);
     let Some(entry) = context.shard.get(hash, key, now_ms) else {
-        return Writer::new(context.out).not_stored();
+        return Ok(Stored::ConditionFailed(Refusal::Absent));
     };
-    let mut value = Vec::with_capacity(entry.value.len() + store.data.len());
-    if store.verb == StoreVerb::Prepend {
-        value.extend_from_slice(store.data);
+    let mut value = Vec::with_capacity(entry.value.len() + data.len());
+    if is_prepend {
+        value.extend_from_slice(data);
     }
     entry.value.chunks().for_each(|chunk| value.extend_from_slice(chunk));
-    if store.verb == StoreVerb::Append {
-        value.extend_from_slice(store.data);
+    if !is_prepend {
+        value.extend_from_slice(data);
     }
-    let outcome = store_keeping(context.shard, hash, key, &value, now_ms);
-    stored(context, outcome);
+    store_keeping(context.shard, hash, key, &value, now_ms)
 }
 
 fn stored(context: &mut Context<'_>, outcome: Result<Stored, SetError>) {
@@ -145,25 +154,63 @@ fn stored(context: &mut Context<'_>, outcome: Result<Stored, SetError>) {
 pub(super) fn delete(context: &mut Context<'_>, key: &[u8]) {
     let deleted = context.shard.delete(context.first_hash, key, None, context.now_ms);
     let mut writer = Writer::new(context.out);
-    match deleted {
-        Deleted::Deleted => writer.deleted(),
-        Deleted::Absent | Deleted::VersionMismatch => writer.not_found(),
+    if deleted == Deleted::Deleted {
+        context.counters.memcached.delete_hits += 1;
+        writer.deleted();
+    } else {
+        context.counters.memcached.delete_misses += 1;
+        writer.not_found();
+    }
+}
+
+/// What counting came to.
+pub(super) enum Counted {
+    /// The item has this number, and this version.
+    Done { number: u64, version: u64 },
+    /// There is no such item.
+    Absent,
+    /// It is no number.
+    NotANumber,
+    /// It has another version than it should.
+    OtherVersion,
+    /// It could not be stored.
+    Failed(SetError),
+}
+
+pub(super) fn arithmetic(context: &mut Context<'_>, key: &[u8], delta: u64, is_decrement: bool) {
+    match count(context, key, delta, is_decrement, 0) {
+        Counted::Done { number, .. } => Writer::new(context.out).number(number),
+        Counted::Absent | Counted::OtherVersion => {
+            context.counters.memcached.count_arithmetic(is_decrement, false);
+            Writer::new(context.out).not_found();
+        }
+        Counted::NotANumber => {
+            let text = "CLIENT_ERROR cannot increment or decrement non-numeric value";
+            server_error(context, text);
+        }
+        Counted::Failed(error) => stored(context, Err(error)),
     }
 }
 
 /// incr wraps around at 2^64, decr stops at 0, and a number that gets shorter is filled up with
-/// spaces behind it, all as in memcached.
-pub(super) fn arithmetic(context: &mut Context<'_>, key: &[u8], delta: u64, is_decrement: bool) {
+/// spaces behind it, all as in memcached. The item must have the `version`, if that is not 0.
+pub(super) fn count(
+    context: &mut Context<'_>,
+    key: &[u8],
+    delta: u64,
+    is_decrement: bool,
+    version: u64,
+) -> Counted {
     let (hash, now_ms) = (context.first_hash, context.now_ms);
     let Some(entry) = context.shard.get(hash, key, now_ms) else {
-        return Writer::new(context.out).not_found();
+        return Counted::Absent;
     };
     let (old, old_length, marks) =
         (memcached_number(&entry.value), entry.value.len(), entry.marks());
-    let Some(old) = old else {
-        let text = "CLIENT_ERROR cannot increment or decrement non-numeric value";
-        return server_error(context, text);
-    };
+    if old_length > 0 && version != 0 && version != entry.version() {
+        return Counted::OtherVersion;
+    }
+    let Some(old) = old else { return Counted::NotANumber };
     let new = if is_decrement { old.saturating_sub(delta) } else { old.wrapping_add(delta) };
     let digits = Decimal::new(new);
     let digits = digits.as_bytes();
@@ -180,8 +227,13 @@ pub(super) fn arithmetic(context: &mut Context<'_>, key: &[u8], delta: u64, is_d
     let marks = if value.len() == old_length { marks } else { Marks::NONE };
     let options = SetOptions { deadline: Deadline::Keep, marks, ..SetOptions::default() };
     match context.shard.set(hash, key, value, &options, now_ms) {
-        Ok(_) => Writer::new(context.out).number(new),
-        Err(error) => stored(context, Err(error)),
+        Ok(Stored::Stored { version }) => {
+            context.counters.memcached.count_arithmetic(is_decrement, true);
+            Counted::Done { number: new, version }
+        }
+        // The store has no condition.
+        Ok(Stored::ConditionFailed(_)) => Counted::Absent,
+        Err(error) => Counted::Failed(error),
     }
 }
 
@@ -198,12 +250,13 @@ pub(super) fn change_deadline(
 
 pub(super) fn touch(context: &mut Context<'_>, key: &[u8], exptime: i64) {
     let found = change_deadline(context, context.first_hash, key, exptime);
+    context.counters.memcached.count_touch(found);
     let mut writer = Writer::new(context.out);
     if found { writer.touched() } else { writer.not_found() }
 }
 
 pub(super) fn flush_all(context: &mut Context<'_>, delay: i64) -> Flow {
-    Writer::new(context.out).line("OK");
+    context.counters.memcached.flushes += 1;
     // Without a delay, or with one that has passed, at once; either way it replaces one that waits.
     Flow::FlushAt(expiry::memcached_deadline(delay, context.now_ms).unwrap_or(0))
 }

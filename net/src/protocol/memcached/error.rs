@@ -55,8 +55,10 @@ impl std::error::Error for RequestError {}
 pub enum CloseReason {
     /// A line without an end.
     LineTooLong,
-    /// The client speaks the binary protocol.
+    /// A client of the text protocol goes on in the binary one.
     BinaryProtocol,
+    /// What should be a request of the binary protocol is none.
+    NoMagic,
     /// The client speaks HTTP: most likely a browser that was tricked into connecting.
     Http,
 }
@@ -67,15 +69,21 @@ impl CloseReason {
     pub fn text(self) -> Option<&'static str> {
         match self {
             Self::LineTooLong => Some("CLIENT_ERROR line too long"),
-            Self::BinaryProtocol => Some("CLIENT_ERROR binary protocol is not supported"),
-            Self::Http => None,
+            Self::BinaryProtocol => {
+                Some("CLIENT_ERROR the binary protocol must begin with the connection")
+            }
+            Self::NoMagic | Self::Http => None,
         }
     }
 }
 
 impl fmt::Display for CloseReason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.text().unwrap_or("HTTP on a memcached port"))
+        formatter.write_str(match self {
+            Self::Http => "HTTP on a memcached port",
+            Self::NoMagic => "no request of the binary protocol",
+            Self::LineTooLong | Self::BinaryProtocol => self.text().unwrap_or_default(),
+        })
     }
 }
 

@@ -1,4 +1,5 @@
-//! memcached's text protocol, incrementally: the classic commands and the meta commands.
+//! memcached's text protocol, incrementally: the classic commands and the meta commands. The
+//! binary protocol is in [`binary`].
 //!
 //! The connection passes the bytes that it has, beginning at the first byte of a request, and
 //! keeps one [`Progress`]. The outcome is a [`Request`] of borrowed slices, or a refusal with the
@@ -14,7 +15,7 @@
 //! - An overlong line gets an error before the connection ends; memcached ends it silently. The
 //!   line of a `gat` may be as long as that of a `get`.
 //! - A line that begins with the magic byte of the binary protocol ends the connection, with an
-//!   error. memcached speaks that protocol if it is a connection's first byte.
+//!   error, since a client that mixes them waits for a reply that does not come.
 //! - An error in the keys of a `get` voids that request's reply alone. memcached drops the replies
 //!   to earlier requests of the same batch, too.
 //! - `extstore` and `refresh_certs` are unknown commands. The words of `slabs`, `lru_crawler` and
@@ -26,11 +27,13 @@
 //! Source: `doc/protocol.txt` of memcached.
 
 pub mod base64;
+pub mod binary;
 mod error;
 mod line;
 mod meta;
 mod reply;
 mod request;
+mod statistics;
 
 pub use error::{CloseReason, RequestError};
 pub use meta::{KeyBuffer, MetaError, MetaFlags, OPAQUE_BYTES_MAX, WAIT_MS_MAX, parse_flags};
@@ -39,6 +42,7 @@ pub use request::{
     Administration, Keys, Meta, MetaData, MetaVerb, Request, Store, StoreVerb, Tokens,
     VALUE_TOO_LARGE,
 };
+pub use statistics::{StatForm, Statistics};
 
 use super::scan::find_byte;
 use line::Line;
@@ -52,9 +56,9 @@ pub const VALUE_BYTES_LIMIT: u32 = i32::MAX as u32 - 2;
 
 /// A long line may begin with so many spaces and no more, so that its command is found fast.
 const LONG_LINE_SPACES_MAX: usize = 100;
-/// Binary requests begin with this byte, no text command does. Their bytes hold line feeds at
-/// odd places if at all, so that waiting for one would leave both sides waiting.
-const BINARY_MAGIC: u8 = 0x80;
+/// No text command begins with this byte. Binary requests hold line feeds at odd places if at all,
+/// so that waiting for one would leave both sides waiting.
+const BINARY_MAGIC: u8 = binary::MAGIC;
 /// What ends a data block.
 const BLOCK_END: &[u8; 2] = b"\r\n";
 

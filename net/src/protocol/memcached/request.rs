@@ -289,8 +289,10 @@ pub struct Tokens<'a> {
 }
 
 impl<'a> Tokens<'a> {
+    /// The words of a text.
     #[inline]
-    pub(super) const fn new(rest: &'a [u8]) -> Self {
+    #[must_use]
+    pub const fn new(rest: &'a [u8]) -> Self {
         Self { rest }
     }
 

@@ -85,6 +85,7 @@ fn answer(context: &mut Context<'_>, asked: &Asked<'_>, lease: Option<Lease>) ->
     }
     context.counters.hits += 1;
     if flags.has(b'T') {
+        context.counters.memcached.touch_hits += 1;
         // The value is answered even if the new deadline has passed.
         change_deadline(context, hash, key, flags.ttl);
     }
@@ -134,6 +135,7 @@ fn write_line(
 fn missed(context: &mut Context<'_>, asked: &Asked<'_>) -> Flow {
     let Asked { flags, key, hash, .. } = *asked;
     context.counters.misses += 1;
+    context.counters.memcached.touch_misses += u64::from(flags.has(b'T'));
     if flags.has(b'N') {
         let marks = Marks { token_sent: true, ..Marks::NONE };
         let deadline_ms = final_deadline(asked, context.now_ms);

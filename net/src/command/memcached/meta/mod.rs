@@ -75,6 +75,8 @@ impl Seen {
 
 /// Runs a meta command. A read that has waited goes on until `until_ms` at most.
 pub(super) fn run(context: &mut Context<'_>, meta: &Meta<'_>, until_ms: Option<u64>) -> Flow {
+    // A read that goes on was counted when it came.
+    context.counters.memcached.metas += u64::from(until_ms.is_none());
     if meta.verb == MetaVerb::Debug {
         other::debug(context, meta);
         return Flow::Continue;

@@ -22,6 +22,7 @@ pub(super) fn delete(context: &mut Context<'_>, asked: &Asked<'_>) {
     }
     let now_ms = context.now_ms;
     let Some(entry) = context.shard.peek(hash, key, now_ms) else {
+        context.counters.memcached.delete_misses += 1;
         return status(context, asked, b"NF");
     };
     if flags.given(b'C', flags.compare).is_some_and(|version| version != entry.version()) {
@@ -39,6 +40,7 @@ pub(super) fn delete(context: &mut Context<'_>, asked: &Asked<'_>) {
     if done.is_err() {
         return server_error(context, NO_MEMORY);
     }
+    context.counters.memcached.delete_hits += 1;
     if flags.has(b'T') && flags.has(b'I') {
         change_deadline(context, hash, key, flags.ttl);
     }
@@ -74,13 +76,12 @@ pub(super) fn arithmetic(context: &mut Context<'_>, asked: &Asked<'_>) {
     }
     let now_ms = context.now_ms;
     let Some(entry) = context.shard.get(hash, key, now_ms) else {
-        return begin_counter(context, asked);
+        return begin_counter(context, asked, is_decrement);
     };
     let seen = Seen::of(&entry);
     let has_other_version = flags.compare != 0 && flags.compare != seen.version;
-    let is_short = entry.value.as_slice().is_some_and(|bytes| !bytes.is_empty());
     let old = memcached_number(&entry.value);
-    if is_short && has_other_version {
+    if seen.value_bytes > 0 && has_other_version {
         return status(context, asked, b"EX");
     }
     let Some(old) = old else {
@@ -110,6 +111,7 @@ pub(super) fn arithmetic(context: &mut Context<'_>, asked: &Asked<'_>) {
     else {
         return server_error(context, NO_MEMORY);
     };
+    context.counters.memcached.count_arithmetic(is_decrement, true);
     if flags.has(b'T') {
         change_deadline(context, hash, key, flags.ttl);
     }
@@ -119,9 +121,10 @@ pub(super) fn arithmetic(context: &mut Context<'_>, asked: &Asked<'_>) {
 }
 
 /// A counter that is not there: with `N` it begins with the value of `J`.
-fn begin_counter(context: &mut Context<'_>, asked: &Asked<'_>) {
+fn begin_counter(context: &mut Context<'_>, asked: &Asked<'_>, is_decrement: bool) {
     let Asked { flags, key, hash, .. } = *asked;
     if !flags.has(b'N') {
+        context.counters.memcached.count_arithmetic(is_decrement, false);
         return status(context, asked, b"NF");
     }
     let digits = Decimal::new(flags.initial);

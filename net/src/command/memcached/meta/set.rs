@@ -69,17 +69,22 @@ pub(super) fn run(context: &mut Context<'_>, asked: &Asked<'_>, data: MetaData<'
         return too_large(context, asked);
     };
     let outcome = match verdict(context, asked, mode) {
-        Verdict::Refuse(status) => return reply(context, asked, status, 0),
+        Verdict::Refuse(status) => {
+            count_refusal(context, asked, status);
+            return reply(context, asked, status, 0);
+        }
         Verdict::Store => store(context, asked, data),
         Verdict::StoreStale { token_sent } => store_stale(context, asked, data, token_sent),
         Verdict::Extend => extend(context, asked, data, mode),
     };
+    let has_version = asked.flags.has(b'C') && !mode.extends();
+    context.counters.memcached.count_store(&outcome, has_version);
     match outcome {
         Ok(Stored::Stored { .. }) if asked.flags.has(b'q') => {}
         Ok(Stored::Stored { version }) => reply(context, asked, b"HD", version),
         // The item has gone to make room, between the look and the store.
         Ok(Stored::ConditionFailed(_)) => reply(context, asked, b"NS", 0),
-        Err(SetError::ValueTooLong { .. } | SetError::TooLarge) => too_large(context, asked),
+        Err(SetError::ValueTooLong { .. } | SetError::TooLarge) => refuse_length(context, asked),
         Err(SetError::NoSpace) => {
             server_error(context, "SERVER_ERROR out of memory storing object");
         }
@@ -87,8 +92,22 @@ pub(super) fn run(context: &mut Context<'_>, asked: &Asked<'_>, data: MetaData<'
     }
 }
 
+fn count_refusal(context: &mut Context<'_>, asked: &Asked<'_>, status: &[u8; 2]) {
+    let counters = &mut context.counters.memcached;
+    counters.sets += 1;
+    let has_version = asked.flags.has(b'C');
+    counters.cas_misses += u64::from(has_version && status == b"NF");
+    counters.cas_badval += u64::from(has_version && status == b"EX");
+}
+
 /// Whatever the mode, the old value must go: the client wanted it changed.
 fn too_large(context: &mut Context<'_>, asked: &Asked<'_>) {
+    context.counters.memcached.sets += 1;
+    context.counters.memcached.store_too_large += 1;
+    refuse_length(context, asked);
+}
+
+fn refuse_length(context: &mut Context<'_>, asked: &Asked<'_>) {
     context.shard.delete(asked.hash, asked.key, None, context.now_ms);
     server_error(context, VALUE_TOO_LARGE);
 }
