@@ -4,12 +4,19 @@
 //! its text form (`FromStr`). [`RunConfig::validate`] checks what only the combination shows; the
 //! rest of the crate relies on it and checks nothing again.
 
+mod dists;
+mod load;
+mod preset;
 mod text;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::Error;
 
+pub use dists::{DRAWN_BYTES_MAX, KeyDist, LIST_MAX, Ttl, ValueSize, Weighted};
+pub use load::{Arrival, Load, Profile, RATE_MAX, Rate, STEPS_MAX, Step};
+pub use preset::Preset;
 pub use text::parse_duration;
 
 /// Most keys: key numbers are 32 bits wide in the records of outstanding requests.
@@ -24,8 +31,12 @@ pub const CONNECTIONS_MAX: usize = 60_000;
 pub const PIPELINE_MAX: usize = 65_536;
 /// Most worker threads.
 pub const THREADS_MAX: usize = 256;
-/// Highest offered rate in requests per second.
-pub const RATE_MAX: u64 = 1_000_000_000;
+/// Most keys that one read asks for.
+pub const MULTIGET_MAX: usize = 100;
+/// Most targets.
+pub const TARGETS_MAX: usize = 1024;
+/// Most connections that are replaced per second.
+pub const CHURN_PER_S_MAX: u64 = 100_000;
 /// Longest lifetime that memcached takes as a duration; a larger number would be a date.
 pub const MEMCACHED_TTL_S_MAX: u64 = 30 * 24 * 3600;
 
@@ -36,54 +47,22 @@ pub enum Protocol {
     Resp,
     /// RESP3: as RESP2, after `HELLO 3`.
     Resp3,
-    /// The memcached text protocol: `get`, `set`, `delete`.
+    /// The memcached text protocol: `get`, `set`, `delete`, `touch`.
     Memcached,
+    /// The memcached meta commands: `mg`, `ms`, `md`.
+    Meta,
 }
 
-/// What decides when the next request is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Load {
-    /// Open loop: at fixed times of a schedule, whatever the server does.
-    Open(Rate),
-    /// Closed loop: when an earlier request is answered. Its latencies are not comparable.
-    Closed,
-}
-
-/// A request rate, exact to a thousandth of a request per second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    /// Requests per 1000 seconds; at least 1.
-    pub millihertz: u64,
-}
-
-impl Rate {
-    /// The rate in requests per second.
+impl Protocol {
+    /// Whether lifetimes are whole seconds, as in both protocols of memcached.
     #[must_use]
-    pub fn per_second(self) -> f64 {
-        self.millihertz as f64 / 1000.0
+    pub fn is_memcached(self) -> bool {
+        matches!(self, Protocol::Memcached | Protocol::Meta)
     }
 }
 
-/// How popular the keys are.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum KeyDist {
-    /// All keys alike.
-    Uniform,
-    /// Zipf with this exponent (`>= 0`), the ranks scrambled over the key space.
-    Zipf(f64),
-}
-
-/// Value lengths, uniform over the range; both ends are included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ValueSize {
-    /// Shortest value in bytes, at least 1.
-    pub bytes_min: usize,
-    /// Longest value in bytes.
-    pub bytes_max: usize,
-}
-
 /// Relative weights of the operations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Mix {
     /// Weight of reads.
     pub get: u32,
@@ -91,6 +70,45 @@ pub struct Mix {
     pub set: u32,
     /// Weight of deletions.
     pub delete: u32,
+    /// Weight of new lifetimes without a new value; needs a lifetime.
+    pub touch: u32,
+}
+
+impl Mix {
+    /// The sum of the weights.
+    #[must_use]
+    pub fn total(self) -> u64 {
+        [self.get, self.set, self.delete, self.touch].map(u64::from).iter().sum()
+    }
+}
+
+/// How many keys one read asks for: uniform over a range, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Multiget {
+    /// Fewest keys, at least 1.
+    pub keys_min: usize,
+    /// Most keys.
+    pub keys_max: usize,
+}
+
+/// Which key goes to which of several targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Steer {
+    /// Any key to any of them: several ways to one server.
+    None,
+    /// Each key to the target that owns its slot; target `i` of `n` owns the `i`-th of `n` equal
+    /// ranges of the 16384 slots, as the core ports of a server do.
+    Slots,
+}
+
+/// What makes the numbers of a run invalid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guards {
+    /// Besides errors and a rate that was not kept: late sending, a busy client, and a host that
+    /// took CPU away.
+    Strict,
+    /// Errors and a rate that was not kept; the rest is told as a note.
+    Lenient,
 }
 
 /// How much of each value that comes back is checked.
@@ -118,9 +136,12 @@ pub enum Pace {
 /// Options of [`crate::run()`] and [`crate::prefill()`].
 #[derive(Debug, Clone)]
 pub struct RunConfig {
-    /// The server, as `host:port`.
+    /// The servers, as `host:port` or `unix:path`, separated by commas; connections go to them in
+    /// turn.
     pub target: String,
-    /// The language spoken to it.
+    /// Which key goes to which target.
+    pub steer: Steer,
+    /// The language spoken to them.
     pub protocol: Protocol,
     /// Connections, spread over the threads.
     pub connections: usize,
@@ -128,6 +149,14 @@ pub struct RunConfig {
     pub pipeline: usize,
     /// Open loop with a rate, or closed loop.
     pub load: Load,
+    /// How the send times of an open loop are spread.
+    pub arrival: Arrival,
+    /// Rates that follow one another, instead of the one of `load`.
+    pub profile: Profile,
+    /// An open loop that falls further behind than this is stopped.
+    pub backlog_max: Duration,
+    /// Connections replaced by new ones per second.
+    pub churn: Option<Rate>,
     /// Length of the measured phase; `requests` takes its place if given.
     pub duration: Duration,
     /// Length of the phase before it, which is not recorded (but checked).
@@ -144,8 +173,12 @@ pub struct RunConfig {
     pub value_size: ValueSize,
     /// Shares of the operations.
     pub mix: Mix,
-    /// Lifetime given with every write.
-    pub ttl: Option<Duration>,
+    /// Keys that one read asks for.
+    pub multiget: Multiget,
+    /// Share of the requests that go to one single key, 0 to 1.
+    pub hot_one: f64,
+    /// Lifetimes given with the writes.
+    pub ttl: Option<Ttl>,
     /// Write every key once, and read them back, before the run.
     pub prefill: bool,
     /// Write a key after its read missed.
@@ -160,6 +193,10 @@ pub struct RunConfig {
     pub verify: Verify,
     /// How a worker waits.
     pub pace: Pace,
+    /// What makes the numbers invalid.
+    pub guards: Guards,
+    /// Where the interval log goes, which is written while the run goes on.
+    pub hlog: Option<PathBuf>,
     /// Print a line per second to the standard error.
     pub progress: bool,
 }
@@ -168,18 +205,25 @@ impl Default for RunConfig {
     fn default() -> RunConfig {
         RunConfig {
             target: "127.0.0.1:6379".to_owned(),
+            steer: Steer::None,
             protocol: Protocol::Resp,
             connections: 50,
             pipeline: 1,
             load: Load::Closed,
+            arrival: Arrival::Constant,
+            profile: Profile::default(),
+            backlog_max: Duration::from_secs(1),
+            churn: None,
             duration: Duration::from_secs(10),
             warmup: Duration::from_secs(1),
             requests: None,
             keys: 10_000,
             key_bytes: 16,
             key_dist: KeyDist::Zipf(0.99),
-            value_size: ValueSize { bytes_min: 64, bytes_max: 64 },
-            mix: Mix { get: 9, set: 1, delete: 0 },
+            value_size: ValueSize::fixed(64),
+            mix: Mix { get: 9, set: 1, ..Mix::default() },
+            multiget: Multiget { keys_min: 1, keys_max: 1 },
+            hot_one: 0.0,
             ttl: None,
             prefill: false,
             read_through: false,
@@ -188,6 +232,8 @@ impl Default for RunConfig {
             threads: 1,
             verify: Verify::Full,
             pace: Pace::Auto,
+            guards: Guards::Strict,
+            hlog: None,
             progress: false,
         }
     }
@@ -212,20 +258,13 @@ impl RunConfig {
             return usage(format!("--keys must be 1 to {KEYS_MAX}, not {}", self.keys));
         }
         check_key_bytes(self.key_bytes, self.keys)?;
-        check_value_size(self.value_size)?;
-        if u64::from(self.mix.get) + u64::from(self.mix.set) + u64::from(self.mix.delete) == 0 {
-            return usage("--mix: at least one operation needs a weight above 0".to_owned());
+        self.value_size.validate()?;
+        self.validate_mix()?;
+        self.key_dist.validate()?;
+        if let Load::Open(rate) = self.load {
+            load::check_rate(rate)?;
         }
-        if let KeyDist::Zipf(s) = self.key_dist
-            && !(0.0..=100.0).contains(&s)
-        {
-            return usage(format!("--key-dist zipf:{s}: the exponent must be 0 to 100"));
-        }
-        if let Load::Open(rate) = self.load
-            && (rate.millihertz == 0 || rate.millihertz > RATE_MAX * 1000)
-        {
-            return usage(format!("--rate must be 0.001 to {RATE_MAX} requests per second"));
-        }
+        self.validate_load()?;
         if self.requests == Some(0) || (self.requests.is_none() && self.duration.is_zero()) {
             return usage("a run needs a --duration or --requests above 0".to_owned());
         }
@@ -234,7 +273,48 @@ impl RunConfig {
         if self.duration > long || self.warmup > long {
             return usage("--duration and --warmup are limited to 366 days".to_owned());
         }
-        check_ttl(self.ttl, self.protocol)
+        self.ttl.as_ref().map_or(Ok(()), |ttl| ttl.validate(self.protocol))
+    }
+
+    fn validate_mix(&self) -> Result<(), Error> {
+        if self.mix.total() == 0 {
+            return usage("--mix: at least one operation needs a weight above 0".to_owned());
+        }
+        if self.mix.touch > 0 && self.ttl.is_none() {
+            return usage("--mix touch=...: needs the lifetimes of --ttl".to_owned());
+        }
+        in_range("--multiget", self.multiget.keys_min, 1, MULTIGET_MAX)?;
+        in_range("--multiget", self.multiget.keys_max, self.multiget.keys_min, MULTIGET_MAX)?;
+        if self.multiget.keys_max > 1 && self.steer == Steer::Slots {
+            return usage("--multiget: the keys of a read have different owners".to_owned());
+        }
+        if !(0.0..=1.0).contains(&self.hot_one) {
+            return usage(format!("--hot-one must be 0 to 1, not {}", self.hot_one));
+        }
+        Ok(())
+    }
+
+    fn validate_load(&self) -> Result<(), Error> {
+        self.arrival.validate()?;
+        self.profile.validate()?;
+        let paced = self.arrival != Arrival::Constant || !self.profile.steps.is_empty();
+        if paced && self.load == Load::Closed {
+            return usage("--arrival and --profile need an open loop".to_owned());
+        }
+        let is_file = matches!(self.arrival, Arrival::File(_));
+        let is_burst = matches!(self.arrival, Arrival::Burst { .. });
+        if (is_file || is_burst) && !self.profile.steps.is_empty() {
+            return usage("--profile goes with --arrival const or poisson".to_owned());
+        }
+        if self.backlog_max.is_zero() || self.backlog_max > Duration::from_secs(3600) {
+            return usage("--max-backlog must be above 0 and at most 1h".to_owned());
+        }
+        if let Some(churn) = self.churn
+            && churn.millihertz > CHURN_PER_S_MAX * 1000
+        {
+            return usage(format!("--churn must be at most {CHURN_PER_S_MAX} per second"));
+        }
+        Ok(())
     }
 }
 
@@ -246,29 +326,6 @@ pub(crate) fn check_key_bytes(key_bytes: usize, keys: u64) -> Result<(), Error> 
             "--key-size must be {digits} (the digits of {keys} keys) to {KEY_BYTES_MAX}, \
              not {key_bytes}"
         ));
-    }
-    Ok(())
-}
-
-/// Checks a range of value lengths.
-pub(crate) fn check_value_size(size: ValueSize) -> Result<(), Error> {
-    in_range("--value-size", size.bytes_min, 1, VALUE_BYTES_MAX)?;
-    in_range("--value-size", size.bytes_max, size.bytes_min, VALUE_BYTES_MAX)
-}
-
-/// Checks a lifetime against what the protocol can say.
-pub(crate) fn check_ttl(ttl: Option<Duration>, protocol: Protocol) -> Result<(), Error> {
-    let Some(ttl) = ttl else { return Ok(()) };
-    if ttl.as_millis() == 0 || !ttl.as_nanos().is_multiple_of(1_000_000) {
-        return usage("--ttl must be a whole number of milliseconds above 0".to_owned());
-    }
-    if ttl.as_secs() > 100 * 366 * 24 * 3600 {
-        return usage("--ttl is limited to 100 years".to_owned());
-    }
-    if protocol == Protocol::Memcached
-        && (ttl.subsec_nanos() != 0 || ttl.as_secs() > MEMCACHED_TTL_S_MAX)
-    {
-        return usage("--ttl for memcached must be whole seconds, at most 30 days".to_owned());
     }
     Ok(())
 }
@@ -308,9 +365,14 @@ mod tests {
         assert!(refused(|c| c.keys = KEYS_MAX + 1).contains("--keys"));
         assert!(refused(|c| c.key_bytes = 3).contains("--key-size"));
         assert!(refused(|c| c.key_bytes = 251).contains("--key-size"));
-        assert!(refused(|c| c.value_size.bytes_min = 0).contains("--value-size"));
-        assert!(refused(|c| c.value_size.bytes_max = 63).contains("--value-size"));
-        assert!(refused(|c| c.mix = Mix { get: 0, set: 0, delete: 0 }).contains("--mix"));
+        assert!(refused(|c| c.value_size = ValueSize::fixed(0)).contains("--value-size"));
+        assert!(refused(|c| c.value_size = ValueSize::range(64, 63)).contains("--value-size"));
+        assert!(refused(|c| c.mix = Mix::default()).contains("--mix"));
+        assert!(refused(|c| c.mix.touch = 1).contains("--ttl"));
+        assert!(refused(|c| c.multiget.keys_min = 0).contains("--multiget"));
+        assert!(refused(|c| c.hot_one = 1.5).contains("--hot-one"));
+        assert!(refused(|c| c.arrival = Arrival::Poisson).contains("--arrival"));
+        assert!(refused(|c| c.backlog_max = Duration::ZERO).contains("--max-backlog"));
         assert!(refused(|c| c.key_dist = KeyDist::Zipf(f64::NAN)).contains("--key-dist"));
         assert!(refused(|c| c.load = Load::Open(Rate { millihertz: 0 })).contains("--rate"));
         assert!(refused(|c| c.duration = Duration::ZERO).contains("--duration"));
@@ -320,10 +382,8 @@ mod tests {
 
     #[test]
     fn lifetimes_must_fit_the_protocol() {
-        let ttl = |ttl_us, protocol| {
-            let ttl = Some(Duration::from_micros(ttl_us));
-            check_ttl(ttl, protocol).is_ok()
-        };
+        let ttl =
+            |ttl_us, protocol| Ttl::fixed(Duration::from_micros(ttl_us)).validate(protocol).is_ok();
         assert!(ttl(1_500_000, Protocol::Resp) && !ttl(1_500_000, Protocol::Memcached));
         assert!(!ttl(0, Protocol::Resp) && !ttl(1_500, Protocol::Resp));
         let month_us = MEMCACHED_TTL_S_MAX * 1_000_000;

@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - I1. `queue` holds the requests in the order in which they were encoded, which is the order in
-//!   which the server answers.
+//!   which the server answers. A read of several keys has an entry for each of them.
 //! - I2. A request's `sent_ns` is set when the kernel has accepted its last byte, and not before:
 //!   `end` is the offset of that byte in the stream, compared with the bytes accepted so far.
 //! - I3. `partial` is empty or starts with a reply that is not complete yet.
@@ -13,25 +13,21 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::os::fd::{AsRawFd, RawFd};
-use std::time::Duration;
+use std::os::fd::RawFd;
 
-use crate::config::Protocol;
-use crate::error::Error;
-use crate::protocol::{Op, resp};
+use crate::protocol::{Ask, Op, Part};
 use crate::recorder::Class;
-use crate::sys::monotonic_ns;
+use crate::sys::{monotonic_ns, retransmits};
+use crate::target::Stream;
 
 /// Unsent bytes beyond which a connection takes no further request.
 pub(crate) const OUT_BYTES_MAX: usize = 1 << 20;
 
-/// Longest time for a connection to open, and for its first exchange.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A request that has been encoded and not answered.
+/// A request that has been encoded and not answered; of a read of several keys, one of them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pending {
+    /// The time before it was encoded.
+    pub(crate) issued_ns: u64,
     /// When the schedule wanted it sent.
     pub(crate) intended_ns: u64,
     /// When the kernel had accepted its last byte; 0 before that.
@@ -46,10 +42,37 @@ pub(crate) struct Pending {
     pub(crate) base: u32,
     /// What it does.
     pub(crate) op: Op,
+    /// The place of the key in its request.
+    pub(crate) part: Part,
     /// The class that it is reported under.
     pub(crate) class: Class,
     /// Whether it belongs to the measured phase.
     pub(crate) measured: bool,
+}
+
+impl Pending {
+    /// A request for one key.
+    pub(crate) fn new(op: Op, class: Class, key: u64) -> Pending {
+        Pending {
+            issued_ns: 0,
+            intended_ns: 0,
+            sent_ns: 0,
+            end: 0,
+            key: key as u32,
+            version: 0,
+            base: 0,
+            op,
+            part: Part::Single,
+            class,
+            measured: true,
+        }
+    }
+
+    /// What the next reply, or part of one, answers.
+    #[inline]
+    pub(crate) fn ask(&self) -> Ask {
+        Ask { op: self.op, part: self.part, key: u64::from(self.key) }
+    }
 }
 
 /// What a receive brought.
@@ -64,8 +87,10 @@ pub(crate) enum Received {
 
 /// A connection to the server.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     queue: VecDeque<Pending>,
+    /// Requests in the queue, however many keys they have.
+    requests: usize,
     /// Requests at the front of the queue whose last byte has been accepted.
     sent_count: usize,
     out: Vec<u8>,
@@ -76,32 +101,27 @@ pub(crate) struct Connection {
     partial: Vec<u8>,
     /// Length of `partial` before which parsing it again is no use.
     partial_min: usize,
+    /// The place of its target among the targets.
+    pub(crate) lane: usize,
     /// Whether the worker watches for room to write.
     pub(crate) writes_watched: bool,
     /// Whether the worker has it in its line of connections with room.
     pub(crate) offered: bool,
     /// Whether it is in the worker's list of connections to flush.
     pub(crate) dirty: bool,
+    /// Whether it takes no further request, because a new one shall take its place.
+    pub(crate) retiring: bool,
     /// False once it has been given up.
     pub(crate) open: bool,
 }
 
 impl Connection {
-    /// Opens a connection, with its first exchange where the protocol has one.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if it cannot be opened, [`Error::Server`] if the server refuses `HELLO 3`.
-    pub(crate) fn open(target: &Target, protocol: Protocol) -> Result<Connection, Error> {
-        let context = || format!("cannot connect to {}", target.name);
-        let mut stream = target.connect()?;
-        if protocol == Protocol::Resp3 {
-            say_hello(&mut stream, &target.name)?;
-        }
-        stream.set_nodelay(true).map_err(|error| Error::io(context(), error))?;
-        stream.set_nonblocking(true).map_err(|error| Error::io(context(), error))?;
-        Ok(Connection {
+    /// A connection over an open stream that does not block; `lane` is the place of its target.
+    pub(crate) fn new(stream: Stream, lane: usize) -> Connection {
+        Connection {
             stream,
             queue: VecDeque::new(),
+            requests: 0,
             sent_count: 0,
             out: Vec::new(),
             out_at: 0,
@@ -109,25 +129,38 @@ impl Connection {
             accepted_bytes: 0,
             partial: Vec::new(),
             partial_min: 0,
+            lane,
             writes_watched: false,
             offered: false,
             dirty: false,
+            retiring: false,
             open: true,
-        })
+        }
+    }
+
+    /// Segments that TCP had to send again so far; 0 for other sockets.
+    pub(crate) fn retransmits(&self) -> u64 {
+        match &self.stream {
+            Stream::Tcp(_) => retransmits(self.fd()),
+            Stream::Unix(_) => 0,
+        }
     }
 
     pub(crate) fn fd(&self) -> RawFd {
-        self.stream.as_raw_fd()
+        self.stream.fd()
     }
 
     /// Requests without a reply.
     pub(crate) fn outstanding(&self) -> usize {
-        self.queue.len()
+        self.requests
     }
 
     /// Whether another request may be pushed.
     pub(crate) fn has_room(&self, pipeline: usize) -> bool {
-        self.open && self.queue.len() < pipeline && self.unsent_bytes() < OUT_BYTES_MAX
+        self.open
+            && !self.retiring
+            && self.requests < pipeline
+            && self.unsent_bytes() < OUT_BYTES_MAX
     }
 
     /// Bytes encoded but not accepted by the kernel.
@@ -138,12 +171,34 @@ impl Connection {
     /// Adds a request, whose bytes `encode` appends.
     #[inline]
     pub(crate) fn push(&mut self, mut pending: Pending, encode: impl FnOnce(&mut Vec<u8>)) {
+        pending.end = self.encode(encode);
+        self.queue.push_back(pending);
+        self.requests += 1;
+    }
+
+    /// Adds a read of several keys: `template` with the key and the floor of each of `keys`.
+    pub(crate) fn push_read(
+        &mut self,
+        template: Pending,
+        keys: &[u64],
+        floor: impl Fn(u64) -> u32,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let end = self.encode(encode);
+        for (at, &key) in keys.iter().enumerate() {
+            let part = Part::of(at, keys.len());
+            let version = floor(key);
+            self.queue.push_back(Pending { key: key as u32, version, part, end, ..template });
+        }
+        self.requests += 1;
+    }
+
+    /// Appends bytes; returns the offset of their end in the stream.
+    fn encode(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> u64 {
         let before = self.out.len();
         encode(&mut self.out);
         self.encoded_bytes += (self.out.len() - before) as u64;
-        pending.end = self.encoded_bytes;
-        pending.sent_ns = 0;
-        self.queue.push_back(pending);
+        self.encoded_bytes
     }
 
     /// Sends what the kernel takes, and stamps the requests that it has taken whole (I2).
@@ -231,6 +286,7 @@ impl Connection {
     pub(crate) fn pop(&mut self) -> Option<Pending> {
         let pending = self.queue.pop_front()?;
         self.sent_count = self.sent_count.saturating_sub(1);
+        self.requests -= usize::from(pending.part.ends());
         Some(pending)
     }
 }
@@ -239,94 +295,37 @@ fn is_retry(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-/// Where the server is: all addresses of a `host:port`.
-#[derive(Debug, Clone)]
-pub(crate) struct Target {
-    /// The text form, for messages.
-    pub(crate) name: String,
-    addresses: Vec<SocketAddr>,
-}
-
-impl Target {
-    /// Finds the addresses of `host:port`.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] if it has none.
-    pub(crate) fn resolve(name: &str) -> Result<Target, Error> {
-        let bad = |why: String| Error::Usage(format!("--target {name}: {why}"));
-        let addresses: Vec<SocketAddr> =
-            name.to_socket_addrs().map_err(|error| bad(error.to_string()))?.collect();
-        if addresses.is_empty() {
-            return Err(bad("no address".to_owned()));
-        }
-        Ok(Target { name: name.to_owned(), addresses })
-    }
-
-    /// Connects to the first address that answers.
-    fn connect(&self) -> Result<TcpStream, Error> {
-        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for address in &self.addresses {
-            match TcpStream::connect_timeout(address, CONNECT_TIMEOUT) {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = error,
-            }
-        }
-        Err(Error::io(format!("cannot connect to {}", self.name), last))
-    }
-}
-
-/// Switches the connection to RESP3 and waits for the server's consent.
-fn say_hello(stream: &mut TcpStream, target: &str) -> Result<(), Error> {
-    let context = || format!("no answer to HELLO 3 from {target}");
-    let refuse = |why: &str| Err(Error::Server(format!("{target} does not speak RESP3: {why}")));
-    stream
-        .set_read_timeout(Some(CONNECT_TIMEOUT))
-        .and_then(|()| stream.write_all(resp::HELLO_3))
-        .map_err(|error| Error::io(context(), error))?;
-    let mut reply = Vec::new();
-    let mut chunk = [0; 4096];
-    loop {
-        let bytes = stream.read(&mut chunk).map_err(|error| Error::io(context(), error))?;
-        reply.extend_from_slice(&chunk[..bytes]);
-        if reply.starts_with(b"-") && reply.ends_with(b"\r\n") {
-            return refuse(&reply.trim_ascii().escape_ascii().to_string());
-        }
-        match resp::skip(&reply) {
-            Err(why) => return refuse(why),
-            Ok(Some(length)) if length == reply.len() => return Ok(()),
-            Ok(Some(_)) => return refuse("more than one reply"),
-            Ok(None) if bytes == 0 || reply.len() > (1 << 20) => {
-                return refuse("the reply never ends");
-            }
-            Ok(None) => {}
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use crate::config::Protocol;
+    use crate::target::Targets;
+    use std::net::{TcpListener, TcpStream};
 
     fn pair() -> (Connection, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let name = listener.local_addr().expect("bound").to_string();
-        let target = Target::resolve(&name).expect("an address");
-        let connection = Connection::open(&target, Protocol::Resp).expect("connected");
+        let targets = Targets::resolve(&name).expect("an address");
+        let connection = targets.open(0, Protocol::Resp).expect("connected");
         (connection, listener.accept().expect("accepted").0)
     }
 
     fn pending(intended_ns: u64) -> Pending {
-        Pending {
-            intended_ns,
-            sent_ns: 0,
-            end: 0,
-            key: 0,
-            version: 0,
-            base: 0,
-            op: Op::Get,
-            class: Class::Get,
-            measured: true,
+        Pending { intended_ns, ..Pending::new(Op::Get, Class::Get, 0) }
+    }
+
+    #[test]
+    fn a_read_of_several_keys_is_one_request() {
+        let (mut connection, _server) = pair();
+        let keys = [3, 1, 3];
+        connection.push_read(pending(1), &keys, |key| key as u32 + 5, |out| out.push(b'x'));
+        assert!(connection.has_room(2) && !connection.has_room(1));
+        let parts = [Part::First(3), Part::Middle, Part::Last];
+        for (left, (key, part)) in keys.into_iter().zip(parts).enumerate() {
+            let pending = connection.pop().expect("queued");
+            assert_eq!((u64::from(pending.key), pending.part), (key, part));
+            assert_eq!(pending.version, pending.key + 5);
+            assert_eq!(connection.outstanding(), usize::from(left < 2));
         }
     }
 
@@ -380,16 +379,5 @@ mod tests {
         assert_eq!(&input[..], b"next-more");
         connection.keep(input, 9, 0);
         assert_eq!(connection.join(b"x").as_deref(), Some(&b"x"[..]));
-    }
-
-    #[test]
-    fn unknown_hosts_and_closed_ports_are_told_apart() {
-        assert!(matches!(Target::resolve("no-port"), Err(Error::Usage(_))));
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let name = listener.local_addr().expect("bound").to_string();
-        drop(listener);
-        let target = Target::resolve(&name).expect("an address");
-        let refused = Connection::open(&target, Protocol::Resp).err().expect("nobody listens");
-        assert!(matches!(refused, Error::Io { .. }), "{refused}");
     }
 }

@@ -1,231 +1,234 @@
-//! Which key comes next: popularity ranks, and the bijection from ranks to keys.
+//! Which key comes next.
 //!
-//! A sampler draws a *rank* (0 is the most popular), and [`Scramble`] turns the rank into a key
-//! number, so that popular keys are spread over the key space and over the shards of the server.
+//! Zipf laws draw a *rank* (0 is the most popular), and a [`Scramble`] turns the rank into a key
+//! number. Walks (`seq`, `latest`, the scans of `scan`) are shared by the workers: each takes the
+//! next key of one walk.
 //!
-//! Invariants:
-//! - I1. A sampler over `n` ranks returns every rank in `0..n` and no other.
-//! - I2. [`Scramble::key`] is a bijection on `0..n`; it is the same for every worker of a run.
-//!
-//! Cost: uniform 2 ns, Zipf 30 to 60 ns (two transcendental functions, memory independent of the
-//! number of keys), scramble about 5 ns. No allocation.
+//! Cost: uniform 2 ns, Zipf 40 to 70 ns with the scramble, a walk one atomic addition; no
+//! allocation.
+
+mod draws;
+mod scramble;
+mod zipf;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub(crate) use draws::{draw_size, draw_ttl_ms};
 
 use crate::config::KeyDist;
+use crate::protocol::Op;
 use crate::rng::{Rng, mix64};
+use draws::normal;
+use scramble::Scramble;
+use zipf::Zipf;
 
-/// Draws ranks with a Zipf law: the probability of rank `r` is proportional to `(r + 1)^-s`.
-///
-/// Exact for every `s >= 0`, by rejection-inversion (Hormann and Derflinger: Rejection-inversion
-/// to generate variates from monotone discrete distributions, ACM TOMACS 6(3), 1996). The hat is
-/// the integral of `x^-s`; a drawn area is inverted to a real number, rounded, and accepted if it
-/// lies under the histogram. More than three out of four draws are accepted at once.
+/// Draws of a normal distribution outside the keys after which the middle is taken: reached only
+/// by deviations so large that nearly every draw is outside.
+const GAUSS_TRIES_MAX: u32 = 1000;
+
+/// Draws key numbers in `0..count` as the options say; clones share their walk.
 #[derive(Debug, Clone)]
-pub(crate) struct Zipf {
-    s: f64,
-    count: f64,
-    area_first: f64,
-    area_last: f64,
-    /// A rounded value no further than this above its real value is accepted without a test.
-    accept_below: f64,
-}
-
-impl Zipf {
-    /// A sampler over `count >= 1` ranks with exponent `s >= 0`.
-    pub(crate) fn new(count: u64, s: f64) -> Zipf {
-        debug_assert!(count >= 1);
-        debug_assert!(s >= 0.0 && s.is_finite());
-        let count = count as f64;
-        Zipf {
-            s,
-            count,
-            area_first: area(s, 1.5) - 1.0,
-            area_last: area(s, count + 0.5),
-            accept_below: 2.0 - area_inverse(s, area(s, 2.5) - 2.0_f64.powf(-s)),
-        }
-    }
-
-    /// A rank, 0 being the most popular.
-    #[inline]
-    pub(crate) fn rank(&self, rng: &mut Rng) -> u64 {
-        loop {
-            let drawn = self.area_last + rng.unit() * (self.area_first - self.area_last);
-            let real = area_inverse(self.s, drawn);
-            let whole = real.round().clamp(1.0, self.count);
-            if whole - real <= self.accept_below
-                || drawn >= area(self.s, whole + 0.5) - whole.powf(-self.s)
-            {
-                return whole as u64 - 1;
-            }
-        }
-    }
-}
-
-/// The integral of `x^-s` from 1 to `x`, stable around `s = 1` where it becomes the logarithm.
-fn area(s: f64, x: f64) -> f64 {
-    let log = x.ln();
-    let t = (1.0 - s) * log;
-    if t.abs() > 1e-8 { log * t.exp_m1() / t } else { log * (1.0 + t / 2.0) }
-}
-
-/// The inverse function of [`area`].
-fn area_inverse(s: f64, y: f64) -> f64 {
-    // Rounding may push the argument of the logarithm just below its domain for large s.
-    let t = (y * (1.0 - s)).max(-1.0);
-    let log = if t.abs() > 1e-8 { y * t.ln_1p() / t } else { y * (1.0 - t / 2.0) };
-    log.exp()
-}
-
-/// A bijection on `0..count` that looks random (I2).
-///
-/// Two rounds of an odd multiplication and an xor-shift permute the next power of two; a result
-/// outside the range is permuted again until it is inside (cycle walking), less than twice on
-/// average because the range is more than half of the power of two.
-#[derive(Debug, Clone)]
-pub(crate) struct Scramble {
+pub(crate) struct KeySampler {
     count: u64,
-    mask: u64,
-    shift: u32,
-    factors: [u64; 2],
-    offset: u64,
+    hot_one: f64,
+    hot_key: u64,
+    law: Law,
+    walk: Arc<AtomicU64>,
 }
 
-impl Scramble {
-    /// The bijection of `seed` on `0..count`, with `1 <= count <= 2^63`.
-    pub(crate) fn new(count: u64, seed: u64) -> Scramble {
-        let size = count.next_power_of_two();
-        Scramble {
-            count,
-            mask: size - 1,
-            shift: (size.trailing_zeros() / 2).max(1),
-            factors: [mix64(seed ^ 1) | 1, mix64(seed ^ 2) | 1],
-            offset: mix64(seed ^ 3),
-        }
-    }
-
-    /// The key of a rank below the count.
-    #[inline]
-    pub(crate) fn key(&self, rank: u64) -> u64 {
-        debug_assert!(rank < self.count);
-        let mut x = rank;
-        loop {
-            for factor in self.factors {
-                x = x.wrapping_add(self.offset).wrapping_mul(factor) & self.mask;
-                x ^= x >> self.shift;
-            }
-            if x < self.count {
-                return x;
-            }
-        }
-    }
-}
-
-/// Draws key numbers in `0..count` as the options say.
 #[derive(Debug, Clone)]
-pub(crate) enum KeySampler {
-    /// All keys alike.
-    Uniform {
-        /// Number of keys.
-        count: u64,
-    },
-    /// Zipf-distributed ranks, scrambled.
+enum Law {
+    Uniform,
     Zipf(Zipf, Scramble),
+    Hotspot { hot: u64, requests: f64, scramble: Scramble },
+    Latest(Zipf),
+    Gauss { deviation: f64 },
+    Seq,
+    Shift { zipf: Zipf, scramble: Scramble, every_ns: u64 },
+    Scan { zipf: Zipf, scramble: Scramble, share: f64 },
 }
 
 impl KeySampler {
-    /// The sampler of `dist` over `count` keys; `seed` decides which keys are popular.
-    pub(crate) fn new(dist: KeyDist, count: u64, seed: u64) -> KeySampler {
-        match dist {
-            KeyDist::Uniform => KeySampler::Uniform { count },
-            KeyDist::Zipf(s) => {
-                KeySampler::Zipf(Zipf::new(count, s), Scramble::new(count, mix64(seed)))
+    /// The sampler of `dist` over `count >= 1` keys; `hot_one` is the share of one single key, and
+    /// `seed` decides which keys are popular.
+    pub(crate) fn new(dist: KeyDist, hot_one: f64, count: u64, seed: u64) -> KeySampler {
+        let scramble = Scramble::new(count, mix64(seed));
+        let hot_key = scramble.key(0);
+        let law = match dist {
+            KeyDist::Uniform => Law::Uniform,
+            KeyDist::Zipf(s) => Law::Zipf(Zipf::new(count, s), scramble),
+            KeyDist::Hotspot { keys, requests } => {
+                let hot = ((count as f64 * keys).round() as u64).clamp(1, count);
+                Law::Hotspot { hot, requests, scramble }
+            }
+            KeyDist::Latest(s) => Law::Latest(Zipf::new(count, s)),
+            KeyDist::Gauss(sd) => Law::Gauss { deviation: count as f64 * sd },
+            KeyDist::Seq => Law::Seq,
+            KeyDist::Shift { s, every } => {
+                let every_ns = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX);
+                Law::Shift { zipf: Zipf::new(count, s), scramble, every_ns }
+            }
+            KeyDist::Scan { s, share } => Law::Scan { zipf: Zipf::new(count, s), scramble, share },
+        };
+        KeySampler { count, hot_one, hot_key, law, walk: Arc::default() }
+    }
+
+    /// The key of a request that does `op` and is intended `offset_ns` after the start of the run.
+    #[inline]
+    pub(crate) fn key(&self, rng: &mut Rng, op: Op, offset_ns: u64) -> u64 {
+        if self.hot_one > 0.0 && rng.unit() < self.hot_one {
+            return self.hot_key;
+        }
+        match &self.law {
+            Law::Uniform => rng.below(self.count),
+            Law::Zipf(zipf, scramble) => scramble.key(zipf.rank(rng)),
+            Law::Hotspot { hot, requests, scramble } => {
+                let cold = self.count - hot;
+                let is_hot = cold == 0 || rng.unit() < *requests;
+                scramble.key(if is_hot { rng.below(*hot) } else { hot + rng.below(cold) })
+            }
+            Law::Latest(zipf) => self.latest(zipf, rng, op),
+            Law::Gauss { deviation } => self.gauss(*deviation, rng),
+            Law::Seq => self.walk_on(),
+            Law::Shift { zipf, scramble, every_ns } => {
+                // Another rotation of the scrambled ranks for each period: a bijection, too.
+                let turn = mix64(offset_ns / every_ns) % self.count;
+                (scramble.key(zipf.rank(rng)) + turn) % self.count
+            }
+            Law::Scan { zipf, scramble, share } => {
+                if rng.unit() < *share {
+                    self.walk_on()
+                } else {
+                    scramble.key(zipf.rank(rng))
+                }
             }
         }
     }
 
-    /// A key number.
-    #[inline]
-    pub(crate) fn key(&self, rng: &mut Rng) -> u64 {
-        match self {
-            KeySampler::Uniform { count } => rng.below(*count),
-            KeySampler::Zipf(zipf, scramble) => scramble.key(zipf.rank(rng)),
+    fn walk_on(&self) -> u64 {
+        self.walk.fetch_add(1, Ordering::Relaxed) % self.count
+    }
+
+    /// Writes go on with the walk; everything else looks back from where it is.
+    fn latest(&self, zipf: &Zipf, rng: &mut Rng, op: Op) -> u64 {
+        if op == Op::Set {
+            return self.walk_on();
         }
+        // Before the first write the last key is the latest.
+        let written = self.walk.load(Ordering::Relaxed) % self.count;
+        (written + self.count - 1 - zipf.rank(rng)) % self.count
+    }
+
+    fn gauss(&self, deviation: f64, rng: &mut Rng) -> u64 {
+        let middle = self.count as f64 / 2.0;
+        for _ in 0..GAUSS_TRIES_MAX {
+            let drawn = (middle + normal(rng) * deviation).floor();
+            if (0.0..self.count as f64).contains(&drawn) {
+                return drawn as u64;
+            }
+        }
+        self.count / 2
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
-    /// Frequencies of the leading ranks, of one middle rank and of the tail against theory.
-    fn frequencies_follow_theory(count: u64, s: f64) {
-        let seed = 11;
-        let draws = 1_000_000_u64;
-        let zipf = Zipf::new(count, s);
-        let mut rng = Rng::new(seed, 0);
-        let mut seen = vec![0_u64; count as usize];
-        for _ in 0..draws {
-            seen[zipf.rank(&mut rng) as usize] += 1;
+    const DRAWS: u64 = 200_000;
+
+    fn frequencies(dist: KeyDist, hot_one: f64, count: u64, offset_ns: u64) -> Vec<u64> {
+        let sampler = KeySampler::new(dist, hot_one, count, 3);
+        let mut rng = Rng::new(17, 0);
+        let mut seen = vec![0; count as usize];
+        for _ in 0..DRAWS {
+            seen[sampler.key(&mut rng, Op::Get, offset_ns) as usize] += 1;
         }
-        let total: f64 = (1..=count).map(|k| (k as f64).powf(-s)).sum();
-        let mut tail_expected = 1.0;
-        let mut tail_seen = draws;
-        for rank in 0..count.min(20) {
-            let p = ((rank + 1) as f64).powf(-s) / total;
-            let sigma = (draws as f64 * p * (1.0 - p)).sqrt();
-            let off = seen[rank as usize] as f64 - draws as f64 * p;
-            assert!(off.abs() <= 4.0 * sigma + 1.0, "seed {seed}, s {s}, rank {rank}, off {off}");
-            tail_expected -= p;
-            tail_seen -= seen[rank as usize];
-        }
-        let tail = tail_expected.max(0.0);
-        let sigma = (draws as f64 * tail * (1.0 - tail)).sqrt();
-        let off = tail_seen as f64 - draws as f64 * tail;
-        assert!(off.abs() <= 4.0 * sigma + 1.0, "seed {seed}, s {s}, tail off {off}");
+        seen
+    }
+
+    fn near(seen: u64, share: f64) -> bool {
+        let expected = DRAWS as f64 * share;
+        let sigma = (expected * (1.0 - share)).sqrt();
+        (seen as f64 - expected).abs() <= 5.0 * sigma + 1.0
     }
 
     #[test]
-    fn zipf_frequencies_follow_theory() {
-        for s in [0.0, 0.6, 0.99, 1.0, 1.2, 2.5] {
-            frequencies_follow_theory(10_000, s);
-        }
-        frequencies_follow_theory(1, 0.99);
-        frequencies_follow_theory(2, 1.2);
-        frequencies_follow_theory(3, 0.6);
+    fn a_hotspot_has_its_share_of_keys_and_requests() {
+        let dist = KeyDist::Hotspot { keys: 0.1, requests: 0.9 };
+        let mut seen = frequencies(dist, 0.0, 1000, 0);
+        seen.sort_unstable_by(|a, b| b.cmp(a));
+        assert!(near(seen[..100].iter().sum(), 0.9));
+        assert!(seen[..100].iter().all(|&n| near(n, 0.009)), "{:?}", &seen[..100]);
+        assert!(seen[100..].iter().all(|&n| near(n, 0.1 / 900.0)));
     }
 
     #[test]
-    fn a_large_key_space_and_a_steep_law_stay_in_range() {
-        let mut rng = Rng::new(5, 0);
-        for (count, s) in [(1_u64 << 32, 0.99), (1 << 32, 0.0), (1_000_000, 8.0), (7, 40.0)] {
-            let zipf = Zipf::new(count, s);
-            for _ in 0..20_000 {
-                assert!(zipf.rank(&mut rng) < count, "count {count}, s {s}");
-            }
+    fn one_key_can_have_a_share_of_its_own() {
+        for dist in [KeyDist::Uniform, KeyDist::Zipf(0.99)] {
+            let without = frequencies(dist, 0.0, 1000, 0);
+            let with = frequencies(dist, 0.3, 1000, 0);
+            let hottest = (0..1000).max_by_key(|&key| with[key]).expect("keys");
+            let share = 0.3 + 0.7 * without[hottest] as f64 / DRAWS as f64;
+            assert!(with[hottest].abs_diff((DRAWS as f64 * share) as u64) < 2000);
         }
     }
 
     #[test]
-    fn the_scramble_is_a_bijection() {
-        for count in [1_u64, 2, 3, 4, 5, 7, 8, 9, 1000, 4096, 4097, 100_003] {
-            for seed in 0..4 {
-                let scramble = Scramble::new(count, seed);
-                let mut seen = vec![false; count as usize];
-                for rank in 0..count {
-                    let key = scramble.key(rank) as usize;
-                    assert!(!std::mem::replace(&mut seen[key], true), "count {count} seed {seed}");
-                }
-            }
-        }
+    fn gauss_is_normal_around_the_middle() {
+        let seen = frequencies(KeyDist::Gauss(0.1), 0.0, 1000, 0);
+        // One deviation to each side holds 68.27 %, two hold 95.45 %.
+        assert!(near(seen[400..600].iter().sum(), 0.6827));
+        assert!(near(seen[300..700].iter().sum(), 0.9545));
+        assert!(near(seen[..500].iter().sum(), 0.5));
+        // A deviation far beyond the keys is all but uniform, and ends.
+        let wide = frequencies(KeyDist::Gauss(50.0), 0.0, 10, 0);
+        assert!(wide.iter().all(|&n| n > DRAWS / 20), "{wide:?}");
     }
 
     #[test]
-    fn popular_keys_are_spread_over_the_key_space() {
-        let count = 1_000_000;
-        let scramble = Scramble::new(count, 9);
-        let mut tenths = [0_u32; 10];
-        for rank in 0..1000 {
-            tenths[(scramble.key(rank) * 10 / count) as usize] += 1;
+    fn walks_visit_every_key_and_are_shared() {
+        let sampler = KeySampler::new(KeyDist::Seq, 0.0, 100, 1);
+        let other = sampler.clone();
+        let mut rng = Rng::new(1, 0);
+        for key in 0..250 {
+            let from = if key % 3 == 0 { &other } else { &sampler };
+            assert_eq!(from.key(&mut rng, Op::Get, 0), key % 100);
         }
-        assert!(tenths.iter().all(|&n| (50..=150).contains(&n)), "{tenths:?}");
+        let seen = frequencies(KeyDist::Scan { s: 0.99, share: 0.2 }, 0.0, 1000, 0);
+        let zipf = frequencies(KeyDist::Zipf(0.99), 0.0, 1000, 0);
+        let least = seen.iter().min().expect("keys");
+        assert!(*least >= DRAWS / 1000 / 6, "the walk reaches every key: {least}");
+        let top = |seen: &[u64]| *seen.iter().max().expect("keys") as f64;
+        assert!((top(&seen) / top(&zipf) - 0.8).abs() < 0.03);
+    }
+
+    #[test]
+    fn latest_reads_follow_the_writes() {
+        let sampler = KeySampler::new(KeyDist::Latest(1.2), 0.0, 1000, 1);
+        let mut rng = Rng::new(1, 0);
+        for written in 0..700 {
+            assert_eq!(sampler.key(&mut rng, Op::Set, 0), written);
+        }
+        let mut back = [0_u64; 1000];
+        for _ in 0..DRAWS {
+            let key = sampler.key(&mut rng, Op::Get, 0);
+            back[((699 + 1000 - key) % 1000) as usize] += 1;
+        }
+        assert!(back[0] > back[1] && back[1] > back[10] && back[10] > back[500], "{back:?}");
+    }
+
+    #[test]
+    fn shifted_keys_are_others_after_every_period() {
+        let dist = KeyDist::Shift { s: 1.2, every: Duration::from_secs(10) };
+        let top = |offset_s: u64| {
+            let seen = frequencies(dist, 0.0, 10_000, offset_s * 1_000_000_000);
+            (0..10_000).max_by_key(|&key| seen[key]).expect("keys")
+        };
+        assert_eq!(top(0), top(9));
+        assert_ne!(top(9), top(10));
+        assert_ne!(top(10), top(20));
     }
 }

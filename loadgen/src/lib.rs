@@ -31,9 +31,13 @@
 
 mod config;
 mod conn;
+mod connector;
 mod dist;
 mod drive;
 mod error;
+mod expiry;
+mod hlog;
+mod host;
 mod keys;
 mod ledger;
 mod pace;
@@ -45,23 +49,31 @@ mod report;
 mod rng;
 mod run;
 mod schedule;
+mod selftest;
+mod series;
 mod source;
 #[expect(unsafe_code, reason = "the one file with system calls that std does not offer")]
 mod sys;
+mod target;
 pub mod trace;
 mod value;
 mod verify;
 mod worker;
 
 pub use config::{
-    CONNECTIONS_MAX, KEY_BYTES_MAX, KEYS_MAX, KeyDist, Load, MEMCACHED_TTL_S_MAX, Mix,
-    PIPELINE_MAX, Pace, Protocol, RATE_MAX, Rate, RunConfig, THREADS_MAX, VALUE_BYTES_MAX,
-    ValueSize, Verify, parse_duration,
+    Arrival, CHURN_PER_S_MAX, CONNECTIONS_MAX, DRAWN_BYTES_MAX, Guards, KEY_BYTES_MAX, KEYS_MAX,
+    KeyDist, LIST_MAX, Load, MEMCACHED_TTL_S_MAX, MULTIGET_MAX, Mix, Multiget, PIPELINE_MAX, Pace,
+    Preset, Profile, Protocol, RATE_MAX, Rate, RunConfig, STEPS_MAX, Steer, Step, TARGETS_MAX,
+    THREADS_MAX, Ttl, VALUE_BYTES_MAX, ValueSize, Verify, Weighted, parse_duration,
 };
 pub use error::{EXIT_INVALID, EXIT_OK, EXIT_OVERLOADED, EXIT_USAGE, EXIT_WRONG, Error};
+pub use hlog::{Log, read_log};
+pub use host::Fact;
 pub use prefill::{PrefillReport, prefill};
 pub use recorder::{Class, ClassRecord, quantile_ns};
 pub use replay::{ReplayConfig, ReplayReport, replay, trace_name};
 pub use report::{PaceReport, Report, Verdict};
 pub use run::run;
+pub use selftest::{Measure, Selftest, selftest};
+pub use series::Second;
 pub use verify::{WrongKind, WrongValue};

@@ -121,6 +121,11 @@ impl Pacer {
         self.margin_ns = (self.margin_ns * 7 + target_ns) / 8;
     }
 
+    /// What the waiting has cost so far.
+    pub(crate) fn cost(&self) -> &PaceCost {
+        &self.cost
+    }
+
     /// What the waiting has cost.
     pub(crate) fn into_cost(self) -> PaceCost {
         self.cost

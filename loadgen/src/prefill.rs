@@ -6,7 +6,7 @@
 //! it is no error.
 
 use crate::config::RunConfig;
-use crate::drive::{Crew, Phase};
+use crate::drive::{Crew, Phase, Recording};
 use crate::error::Error;
 use crate::protocol::{Codec, Op};
 use crate::recorder::Class;
@@ -110,9 +110,10 @@ fn pass(
             pipeline: config.pipeline.max(PIPELINE_MIN),
             read_through: false,
             spin: false,
+            churn_ns: None,
         })
         .collect();
-    crew.drive(label, codec, verifier, plans)
+    crew.drive(label, codec, verifier, plans, &Recording::default())
 }
 
 impl PrefillReport {

@@ -1,20 +1,22 @@
 //! The codec of this tool: requests into bytes, bytes into replies. No I/O.
 //!
 //! It shares nothing with the server's codec on purpose: a mistake that both made would hide
-//! itself. One [`Codec`] serves one run; the two families are in [`resp`] and [`memcached`].
+//! itself. One [`Codec`] serves one run; the families are in [`resp`], [`memcached`] and [`meta`].
 //!
 //! Invariants:
-//! - I1. Replies come in the order of the requests, so the parser is told which operation the
-//!   reply answers; a reply of a form that cannot answer it is [`Parsed::Broken`].
+//! - I1. Replies come in the order of the requests, so the parser is told what the reply answers;
+//!   a reply of a form that cannot answer it is [`Parsed::Broken`]. A read of several keys is one
+//!   [`Ask`] per key; a part of a reply that says that a key is missing can be empty.
 //! - I2. Parsing looks only at the given bytes, never panics on any of them, and a reply torn at
 //!   any byte is [`Parsed::Incomplete`], with a bound that saves parsing again too early.
 //!
 //! Cost: constant parts of a request are copied from templates; a reply is a slice of the input.
 
 pub(crate) mod memcached;
+pub(crate) mod meta;
 pub(crate) mod resp;
-
-use std::time::Duration;
+#[cfg(test)]
+mod tests;
 
 use crate::config::Protocol;
 use crate::keys::KeyFormat;
@@ -33,6 +35,49 @@ pub(crate) enum Op {
     Set,
     /// Remove a value.
     Delete,
+    /// Give a value a new lifetime.
+    Touch,
+}
+
+/// The place of a key among those of one read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// It is the only one, or the request is no read.
+    Single,
+    /// It is the first of so many, at least 2.
+    First(u8),
+    /// It is neither the first nor the last.
+    Middle,
+    /// It is the last of several.
+    Last,
+}
+
+impl Part {
+    /// The place of key `at` of `count`.
+    pub(crate) fn of(at: usize, count: usize) -> Part {
+        match at {
+            _ if count == 1 => Part::Single,
+            0 => Part::First(count as u8),
+            _ if at + 1 == count => Part::Last,
+            _ => Part::Middle,
+        }
+    }
+
+    /// Whether the request ends with it.
+    pub(crate) fn ends(self) -> bool {
+        matches!(self, Part::Single | Part::Last)
+    }
+}
+
+/// What a reply, or a part of one, answers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ask {
+    /// What the request does.
+    pub(crate) op: Op,
+    /// The place of the key in it.
+    pub(crate) part: Part,
+    /// The key.
+    pub(crate) key: u64,
 }
 
 /// What a reply says.
@@ -77,46 +122,23 @@ pub(crate) enum Parsed<'a> {
 pub(crate) struct Codec {
     keys: KeyFormat,
     protocol: Protocol,
-    get: Frame,
-    delete: Frame,
-    /// The length of the value goes between `set.tail` and the value.
-    set: Frame,
-    /// What follows the value.
-    set_end: Vec<u8>,
-}
-
-/// The constant bytes before and after the key of a request.
-#[derive(Debug, Clone)]
-pub(crate) struct Frame {
-    head: Vec<u8>,
-    tail: Vec<u8>,
-}
-
-impl Frame {
-    pub(crate) fn new(head: impl Into<Vec<u8>>, tail: impl Into<Vec<u8>>) -> Frame {
-        Frame { head: head.into(), tail: tail.into() }
-    }
-
-    #[inline]
-    fn append(&self, keys: &KeyFormat, key: u64, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.head);
-        keys.append(key, out);
-        out.extend_from_slice(&self.tail);
-    }
+    /// What precedes the key in each kind of request, by [`Op`].
+    heads: [Vec<u8>; 4],
+    /// What precedes each key of a read of several: its length, in RESP.
+    key_head: Vec<u8>,
 }
 
 impl Codec {
-    /// The codec of `protocol` for keys of this form; `ttl` goes with every write.
-    pub(crate) fn new(protocol: Protocol, keys: KeyFormat, ttl: Option<Duration>) -> Codec {
-        let [get, delete, set] = match protocol {
-            Protocol::Resp | Protocol::Resp3 => resp::frames(keys.len(), ttl),
-            Protocol::Memcached => memcached::frames(ttl),
+    /// The codec of `protocol` for keys of this form; `with_ttl` if writes have lifetimes.
+    pub(crate) fn new(protocol: Protocol, keys: KeyFormat, with_ttl: bool) -> Codec {
+        let (heads, key_head) = match protocol {
+            Protocol::Resp | Protocol::Resp3 => {
+                (resp::heads(keys.len(), with_ttl), resp::key_head(keys.len()))
+            }
+            Protocol::Memcached => (memcached::HEADS.map(<[u8]>::to_vec), Vec::new()),
+            Protocol::Meta => (meta::HEADS.map(<[u8]>::to_vec), Vec::new()),
         };
-        let set_end = match protocol {
-            Protocol::Resp | Protocol::Resp3 => resp::set_end(ttl),
-            Protocol::Memcached => b"\r\n".to_vec(),
-        };
-        Codec { keys, protocol, get, delete, set, set_end }
+        Codec { keys, protocol, heads, key_head }
     }
 
     /// The form of the keys.
@@ -124,37 +146,100 @@ impl Codec {
         &self.keys
     }
 
-    /// Appends a read.
+    /// Whether an error that answers a part of a read ends the whole read.
+    pub(crate) fn error_ends_read(&self) -> bool {
+        self.protocol != Protocol::Meta
+    }
+
+    #[inline]
+    fn append_head(&self, op: Op, key: u64, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.heads[op as usize]);
+        self.keys.append(key, out);
+    }
+
+    /// Appends a read of one key.
     #[inline]
     pub(crate) fn append_get(&self, key: u64, out: &mut Vec<u8>) {
-        self.get.append(&self.keys, key, out);
+        self.append_head(Op::Get, key, out);
+        match self.protocol {
+            Protocol::Meta => out.extend_from_slice(meta::GET_TAIL),
+            _ => out.extend_from_slice(b"\r\n"),
+        }
+    }
+
+    /// Appends a read of several keys.
+    pub(crate) fn append_multiget(&self, keys: &[u64], out: &mut Vec<u8>) {
+        match self.protocol {
+            Protocol::Meta => keys.iter().for_each(|&key| self.append_get(key, out)),
+            Protocol::Memcached => {
+                out.extend_from_slice(b"get");
+                for &key in keys {
+                    out.push(b' ');
+                    self.keys.append(key, out);
+                }
+                out.extend_from_slice(b"\r\n");
+            }
+            Protocol::Resp | Protocol::Resp3 => {
+                out.push(b'*');
+                append_decimal(keys.len() as u64 + 1, out);
+                out.extend_from_slice(b"\r\n$4\r\nMGET\r\n");
+                for &key in keys {
+                    out.extend_from_slice(&self.key_head);
+                    self.keys.append(key, out);
+                    out.extend_from_slice(b"\r\n");
+                }
+            }
+        }
     }
 
     /// Appends a delete.
     #[inline]
     pub(crate) fn append_delete(&self, key: u64, out: &mut Vec<u8>) {
-        self.delete.append(&self.keys, key, out);
+        self.append_head(Op::Delete, key, out);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Appends a new lifetime for a key.
+    pub(crate) fn append_touch(&self, key: u64, ttl_ms: u64, out: &mut Vec<u8>) {
+        self.append_head(Op::Touch, key, out);
+        match self.protocol {
+            Protocol::Resp | Protocol::Resp3 => resp::append_touch_end(ttl_ms, out),
+            Protocol::Memcached => memcached::append_touch_end(ttl_ms, out),
+            Protocol::Meta => meta::append_touch_end(ttl_ms, out),
+        }
     }
 
     /// Appends a write of the value that `values` makes for `stamp`.
     #[inline]
     pub(crate) fn append_set(&self, key: u64, stamp: Stamp, values: &Values, out: &mut Vec<u8>) {
         let value_bytes = values.size_bytes(key, stamp.version);
-        self.set.append(&self.keys, key, out);
-        append_decimal(value_bytes as u64, out);
-        out.extend_from_slice(b"\r\n");
+        let ttl_ms = values.ttl_ms(key, stamp.version);
+        self.append_head(Op::Set, key, out);
+        match self.protocol {
+            Protocol::Resp | Protocol::Resp3 => {
+                out.extend_from_slice(b"\r\n$");
+                append_decimal(value_bytes as u64, out);
+                out.extend_from_slice(b"\r\n");
+            }
+            Protocol::Memcached => memcached::append_set_line(ttl_ms, value_bytes, out),
+            Protocol::Meta => meta::append_set_line(ttl_ms, value_bytes, out),
+        }
         let start = out.len();
         out.resize(start + value_bytes, 0);
         values.write(key, stamp, &mut out[start..]);
-        out.extend_from_slice(&self.set_end);
+        match self.protocol {
+            Protocol::Resp | Protocol::Resp3 => resp::append_set_end(ttl_ms, out),
+            Protocol::Memcached | Protocol::Meta => out.extend_from_slice(b"\r\n"),
+        }
     }
 
-    /// Parses the reply to a request of kind `op` at the start of `input`.
+    /// Parses the reply to `ask`, or the part of one, at the start of `input`.
     #[inline]
-    pub(crate) fn parse<'a>(&self, op: Op, input: &'a [u8]) -> Parsed<'a> {
+    pub(crate) fn parse<'a>(&self, ask: Ask, input: &'a [u8]) -> Parsed<'a> {
         match self.protocol {
-            Protocol::Resp | Protocol::Resp3 => resp::parse(op, input),
-            Protocol::Memcached => memcached::parse(op, input),
+            Protocol::Resp | Protocol::Resp3 => resp::parse(ask.op, ask.part, input),
+            Protocol::Memcached => memcached::parse(&self.keys, ask, input),
+            Protocol::Meta => meta::parse(ask.op, input),
         }
     }
 }
@@ -212,71 +297,4 @@ pub(crate) fn append_decimal(number: u64, out: &mut Vec<u8>) {
         }
     }
     out.extend_from_slice(&digits[at..]);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn decimals_are_strict() {
-        assert_eq!(decimal(b"0", 10), Some(0));
-        assert_eq!(decimal(b"10", 10), Some(10));
-        for bad in ["", "11", "-1", "+1", "1 ", "1x", "99999999999999999999999"] {
-            assert_eq!(decimal(bad.as_bytes(), 10), None, "{bad}");
-        }
-        for number in [0, 7, 10, 64, 1023, u64::MAX] {
-            let mut text = Vec::new();
-            append_decimal(number, &mut text);
-            assert_eq!(text, number.to_string().into_bytes());
-        }
-    }
-
-    /// Cuts `input` everywhere: every proper prefix must ask for more, by an honest bound.
-    pub(super) fn torn_everywhere(
-        parse: impl for<'a> Fn(Op, &'a [u8]) -> Parsed<'a>,
-        op: Op,
-        input: &[u8],
-        expected: Reply<'_>,
-    ) {
-        for cut in 0..input.len() {
-            match parse(op, &input[..cut]) {
-                Parsed::Incomplete { bytes_min } => {
-                    assert!(bytes_min > cut && bytes_min <= input.len(), "cut {cut}: {bytes_min}");
-                }
-                other => panic!("cut {cut} of {:?}: {other:?}", input.escape_ascii().to_string()),
-            }
-        }
-        for rest in ["", "$3\r\n", "END\r\n", "\r\n"] {
-            let longer = [input, rest.as_bytes()].concat();
-            let whole = Parsed::Complete { reply: expected, consumed: input.len() };
-            assert_eq!(parse(op, &longer), whole);
-        }
-    }
-
-    /// Random bytes and damaged replies: any answer is fine, a panic or a wrong length is not.
-    pub(super) fn survives_noise(
-        parse: impl for<'a> Fn(Op, &'a [u8]) -> Parsed<'a>,
-        samples: &[&[u8]],
-    ) {
-        let seed = 21;
-        let mut rng = crate::rng::Rng::new(seed, 0);
-        for round in 0..200_000 {
-            let mut input = samples[rng.below(samples.len() as u64) as usize].to_vec();
-            for _ in 0..=rng.below(3) {
-                let at = rng.below(input.len() as u64) as usize;
-                input[at] = rng.next_u64() as u8;
-            }
-            let op = [Op::Get, Op::Set, Op::Delete][rng.below(3) as usize];
-            match parse(op, &input) {
-                Parsed::Incomplete { bytes_min } => {
-                    assert!(bytes_min > input.len(), "seed {seed} round {round}");
-                }
-                Parsed::Complete { consumed, .. } => {
-                    assert!(consumed > 0 && consumed <= input.len(), "seed {seed} round {round}");
-                }
-                Parsed::Broken(why) => assert!(!why.is_empty()),
-            }
-        }
-    }
 }

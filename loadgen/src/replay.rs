@@ -16,13 +16,9 @@
 //! CPU per request, and one byte per unique key besides the trace and the ledger.
 
 use std::path::Path;
-use std::time::Duration;
 
-use crate::config::{
-    PIPELINE_MAX, Protocol, ValueSize, Verify, check_key_bytes, check_ttl, check_value_size,
-    in_range,
-};
-use crate::conn::{Connection, Pending, Received, Target};
+use crate::config::{PIPELINE_MAX, Protocol, Ttl, ValueSize, Verify, check_key_bytes, in_range};
+use crate::conn::{Connection, Pending, Received};
 use crate::error::Error;
 use crate::keys::{KeyFormat, REPLAY_PREFIX};
 use crate::ledger::Stamp;
@@ -31,9 +27,10 @@ use crate::recorder::Class;
 use crate::report::{Verdict, json, ratio, text};
 use crate::run::{check_pins, fresh_run_id};
 use crate::sys::{Epoll, Event, Wait, monotonic_ns, pin_current_thread, thread_cpu_ns};
+use crate::target::Targets;
 use crate::trace::Trace;
 use crate::value::{Sizes, Values};
-use crate::verify::{Verifier, WrongValue};
+use crate::verify::{Asked, Verifier, WrongValue};
 use crate::worker::SILENCE_NS_MAX;
 
 /// Most wrong values that are kept in full; the others are counted.
@@ -46,7 +43,7 @@ const WAIT_NS_MAX: u64 = 100_000_000;
 /// Options of [`replay`].
 #[derive(Debug, Clone)]
 pub struct ReplayConfig {
-    /// The server, as `host:port`.
+    /// The server, as `host:port` or `unix:path`.
     pub target: String,
     /// The language spoken to it.
     pub protocol: Protocol,
@@ -59,7 +56,7 @@ pub struct ReplayConfig {
     /// Lengths of the values where the trace has no sizes.
     pub value_size: ValueSize,
     /// Lifetime given with every write.
-    pub ttl: Option<Duration>,
+    pub ttl: Option<Ttl>,
     /// Every value derives from it.
     pub seed: u64,
     /// The CPU to run on; the calling thread stays pinned to it.
@@ -78,7 +75,7 @@ impl Default for ReplayConfig {
             pipeline: 1,
             requests: None,
             key_bytes: 16,
-            value_size: ValueSize { bytes_min: 64, bytes_max: 64 },
+            value_size: ValueSize::fixed(64),
             ttl: None,
             seed: 1,
             pin: None,
@@ -169,8 +166,8 @@ impl ReplayConfig {
     fn validate(&self, unique: u64) -> Result<(), Error> {
         in_range("--pipeline", self.pipeline, 1, PIPELINE_MAX)?;
         check_key_bytes(self.key_bytes, unique.max(1))?;
-        check_value_size(self.value_size)?;
-        check_ttl(self.ttl, self.protocol)?;
+        self.value_size.validate()?;
+        self.ttl.as_ref().map_or(Ok(()), |ttl| ttl.validate(self.protocol))?;
         check_pins(self.pin.as_slice())
     }
 }
@@ -182,22 +179,26 @@ impl ReplayConfig {
 /// server cannot be reached or the connection breaks. Refusals and wrong values are in the report.
 pub fn replay(config: &ReplayConfig, name: &str, trace: &Trace) -> Result<ReplayReport, Error> {
     config.validate(trace.unique)?;
-    let target = Target::resolve(&config.target)?;
+    let targets = Targets::resolve(&config.target)?;
+    if targets.count() > 1 {
+        return Err(Error::Usage("a replay has one --target, to keep its sequence".to_owned()));
+    }
     if let Some(cpu) = config.pin {
         pin_current_thread(cpu)
             .map_err(|error| Error::io(format!("cannot pin to {cpu}"), error))?;
     }
     let sizes = match &trace.key_sizes {
         Some(sizes) => Sizes::PerKey(sizes.clone()),
-        None => Sizes::Range(config.value_size),
+        None => Sizes::Drawn(config.value_size.clone()),
     };
-    let values = Values::new(config.seed, fresh_run_id(), sizes);
+    let values =
+        Values::new(config.seed, fresh_run_id(), sizes, config.ttl.clone(), config.protocol);
     let codec = Codec::new(
         config.protocol,
         KeyFormat::new(REPLAY_PREFIX, config.key_bytes, trace.unique.max(1)),
-        config.ttl,
+        config.ttl.is_some(),
     );
-    let connection = Connection::open(&target, config.protocol)?;
+    let connection = targets.open(0, config.protocol)?;
     let epoll = Epoll::new().map_err(cannot_wait)?;
     epoll.add(connection.fd(), 0).map_err(cannot_wait)?;
     let requests = config.requests.unwrap_or(u64::MAX).min(trace.keys.len() as u64) as usize;
@@ -262,7 +263,7 @@ impl Replayer<'_> {
         let mut events: Vec<Event> = Vec::new();
         let mut meter = progress.then(|| Meter::new(start_ns));
         loop {
-            self.issue();
+            self.issue(monotonic_ns());
             self.flush()?;
             if self.next == self.keys.len() && self.connection.outstanding() == 0 {
                 break;
@@ -294,14 +295,15 @@ impl Replayer<'_> {
     }
 
     /// Sends reads in the order of the trace, up to the first that must wait.
-    fn issue(&mut self) {
+    fn issue(&mut self, now_ns: u64) {
         while self.reads_in_flight < self.pipeline && self.connection.has_room(usize::MAX) {
             let Some(&key) = self.keys.get(self.next) else { return };
             if std::mem::replace(&mut self.unresolved[key as usize], true) {
                 return;
             }
             let floor = self.verifier.before_read(u64::from(key));
-            let read = pending(key, Op::Get, Stamp { version: floor, base: 0 });
+            let mut read = pending(key, Op::Get, Stamp { version: floor, base: 0 });
+            read.issued_ns = now_ns;
             let codec = &self.codec;
             self.connection.push(read, |out| codec.append_get(u64::from(key), out));
             self.reads_in_flight += 1;
@@ -343,9 +345,9 @@ impl Replayer<'_> {
         let mut at = 0;
         while at < input.len() {
             let rest = &input[at..];
-            let op = self.connection.front().map(|pending| pending.op);
-            let parsed = match op {
-                Some(op) => self.codec.parse(op, rest),
+            let ask = self.connection.front().map(Pending::ask);
+            let parsed = match ask {
+                Some(ask) => self.codec.parse(ask, rest),
                 None => Parsed::Broken("the server sent what nobody asked for"),
             };
             match parsed {
@@ -389,7 +391,7 @@ impl Replayer<'_> {
             }
             Reply::Done => {
                 let stamp = Stamp { version: request.version, base: request.base };
-                self.verifier.written(key, stamp, false);
+                self.verifier.written(key, stamp, false, self.last_sign_ns);
                 self.report.fills += 1;
             }
             Reply::Error(text) => {
@@ -408,7 +410,10 @@ impl Replayer<'_> {
             Some(named) => self.verifier.named(keys, key, named),
             None => Ok(()),
         }
-        .and_then(|()| self.verifier.read(keys, key, request.version, value));
+        .and_then(|()| {
+            let asked = Asked { floor: request.version, issued_ns: request.issued_ns };
+            self.verifier.read(keys, key, asked, value)
+        });
         if let Err(wrong) = verdict {
             self.report.wrong += 1;
             if self.report.wrong_values.len() < WRONG_KEPT_MAX {
@@ -420,17 +425,8 @@ impl Replayer<'_> {
 
 fn pending(key: u32, op: Op, stamp: Stamp) -> Pending {
     let class = if op == Op::Get { Class::Get } else { Class::Fill };
-    Pending {
-        intended_ns: 0,
-        sent_ns: 0,
-        end: 0,
-        key,
-        version: stamp.version,
-        base: stamp.base,
-        op,
-        class,
-        measured: true,
-    }
+    let (version, base) = (stamp.version, stamp.base);
+    Pending { version, base, ..Pending::new(op, class, u64::from(key)) }
 }
 
 fn cannot_wait(error: std::io::Error) -> Error {

@@ -5,6 +5,7 @@
 //!
 //! The verdict is decided here and nowhere else, from the same counters that are printed.
 
+mod guard;
 pub(crate) mod hgrm;
 pub(crate) mod json;
 pub(crate) mod text;
@@ -14,15 +15,12 @@ use hdrhistogram::Histogram;
 use crate::config::{Load, Pace, RunConfig};
 use crate::drive::Phase;
 use crate::error::{EXIT_INVALID, EXIT_OK, EXIT_OVERLOADED, EXIT_WRONG};
+use crate::host::Fact;
 use crate::prefill::PrefillReport;
-use crate::recorder::{Class, ClassRecord, quantile_ns};
+use crate::recorder::{Class, ClassRecord};
+use crate::series::{Second, mix_of};
 use crate::verify::WrongValue;
 use crate::worker::{Outcome, Stop};
-
-/// Largest relative difference between the achieved and the offered rate.
-const RATE_DEVIATION_MAX: f64 = 0.005;
-/// Lag below which no warning is given, whatever the response times are.
-const LAG_NS_NOTICED: u64 = 20_000;
 
 /// Whether the numbers of a run may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +29,7 @@ pub enum Verdict {
     Ok,
     /// Something happened that makes them meaningless; the reasons say what.
     Invalid,
-    /// The run fell more than a second behind its schedule and was stopped.
+    /// The run fell further behind its schedule than it may, and was stopped.
     Overloaded,
     /// The server returned a value that it must not return.
     Wrong,
@@ -100,10 +98,32 @@ pub struct Report {
     pub classes: Vec<(Class, ClassRecord)>,
     /// The measurements of all classes together, without the fills.
     pub total: ClassRecord,
+    /// The rate that the schedule had in the measured phase; `None` for a closed loop.
+    pub offered: Option<f64>,
+    /// The numbers of every second of the measured phase in which a reply came.
+    pub seconds: Vec<Second>,
+    /// What is known about the machine: names and texts.
+    pub facts: Vec<Fact>,
     /// Requests that were never answered, measured or not.
     pub unanswered: u64,
     /// Connections that broke.
     pub connections_lost: u64,
+    /// Connections that were opened in place of broken ones.
+    pub reconnected: u64,
+    /// Seconds without a connection, over all slots whose connection broke and came back.
+    pub gap_s: f64,
+    /// Connections that were replaced on purpose.
+    pub churned: u64,
+    /// Segments that TCP had to send again, on all connections.
+    pub retransmits: u64,
+    /// Involuntary context switches of the workers.
+    pub switches: u64,
+    /// Share of a CPU that the busiest worker used besides polling.
+    pub busy: f64,
+    /// Share of the machine's CPU time that the hypervisor took; `None` if it does not say.
+    pub stolen: Option<f64>,
+    /// Whether all targets are on this machine.
+    pub local: bool,
     /// The first error, in words.
     pub first_error: Option<String>,
     /// Number of wrong values.
@@ -125,40 +145,53 @@ pub(crate) struct Window {
     pub(crate) start_ns: u64,
     /// Its length, if the plan fixes it.
     pub(crate) length_ns: Option<u64>,
+    /// Its number of requests, if the plan fixes it.
+    pub(crate) offered: Option<u64>,
+}
+
+/// What a run knew before it began.
+pub(crate) struct Setting {
+    /// The number of the run.
+    pub(crate) run_id: u32,
+    /// What is known about the machine.
+    pub(crate) facts: Vec<Fact>,
+    /// How the workers waited.
+    pub(crate) mode: Pace,
+    /// Whether all targets are on this machine.
+    pub(crate) local: bool,
+    /// The measured phase.
+    pub(crate) window: Window,
 }
 
 impl Report {
     pub(crate) fn new(
         config: &RunConfig,
-        run_id: u32,
-        mode: Pace,
-        window: Window,
+        setting: Setting,
         phase: Phase,
         prefill: Option<PrefillReport>,
     ) -> Report {
+        let Setting { run_id, facts, mode, local, window } = setting;
         let outcome = phase.outcome;
-        let mut total = ClassRecord::new();
-        let mut classes = Vec::new();
-        for (class, record) in Class::ALL.into_iter().zip(outcome.recorder.into_classes()) {
-            if class != Class::Fill {
-                total.merge(&record);
-            }
-            if record.count() > 0 {
-                classes.push((class, record));
-            }
-        }
-        let last_ns = match config.load {
-            Load::Open(_) => outcome.last_sent_ns,
-            Load::Closed => outcome.last_done_ns,
+        let total = mix_of(&outcome.recorder);
+        let classes: Vec<(Class, ClassRecord)> = Class::ALL
+            .into_iter()
+            .zip(outcome.recorder.into_classes())
+            .filter(|(_, record)| record.count() > 0)
+            .collect();
+        let (last_ns, open_length_ns) = match config.load {
+            Load::Open(_) => (outcome.last_sent_ns, window.length_ns.unwrap_or(0)),
+            Load::Closed => (outcome.last_done_ns, 0),
         };
         let seen_ns = last_ns.saturating_sub(phase.start_ns + window.start_ns);
-        let open_length_ns = match config.load {
-            Load::Open(_) => window.length_ns.unwrap_or(0),
-            Load::Closed => 0,
-        };
         let duration_s = seen_ns.max(open_length_ns) as f64 / 1e9;
         let requests = total.count();
-        let rate = if duration_s > 0.0 { requests as f64 / duration_s } else { 0.0 };
+        let per_second = |s: f64| if s > 0.0 { requests as f64 / s } else { 0.0 };
+        let offered = match (config.load, window.offered) {
+            (Load::Closed, _) => None,
+            (Load::Open(rate), Some(_)) => Some(rate.per_second()),
+            // Every request of the schedule is sent, or the run is stopped: so it offered these.
+            (Load::Open(_), None) => Some(per_second(open_length_ns as f64 / 1e9)),
+        };
         let mut report = Report {
             config: config.clone(),
             run_id,
@@ -167,11 +200,22 @@ impl Report {
             warnings: Vec::new(),
             requests,
             duration_s,
-            rate,
+            rate: per_second(duration_s),
             classes,
             total,
+            offered,
+            seconds: phase.seconds,
+            facts,
             unanswered: outcome.unanswered,
             connections_lost: outcome.connections_lost,
+            reconnected: outcome.reconnected,
+            gap_s: outcome.gap_ns as f64 / 1e9,
+            churned: outcome.churned,
+            retransmits: outcome.retransmits,
+            switches: outcome.switches,
+            busy: outcome.busy,
+            stolen: phase.stolen,
+            local,
             first_error: outcome.first_error,
             wrong: outcome.wrong_count,
             wrong_values: outcome.wrong,
@@ -185,8 +229,7 @@ impl Report {
             },
             prefill,
         };
-        report.judge(phase.stop);
-        report.warn();
+        guard::judge(&mut report, phase.stop);
         report
     }
 
@@ -194,88 +237,19 @@ impl Report {
     pub(crate) fn of_wrong_prefill(
         config: &RunConfig,
         run_id: u32,
+        facts: Vec<Fact>,
         prefill: Option<PrefillReport>,
     ) -> Report {
-        let window = Window { start_ns: 0, length_ns: None };
+        let window = Window { start_ns: 0, length_ns: None, offered: None };
+        let setting = Setting { run_id, facts, mode: config.pace, local: false, window };
         let (wrong, wrong_values) = prefill
             .as_ref()
             .map_or((0, Vec::new()), |prefill| (prefill.wrong, prefill.wrong_values.clone()));
-        let mut phase = Phase { outcome: Outcome::new(), start_ns: 0, stop: Stop::Wrong };
-        phase.outcome.wrong_count = wrong;
-        phase.outcome.wrong = wrong_values;
-        Report::new(config, run_id, config.pace, window, phase, prefill)
-    }
-
-    /// Finds the reasons against the run, and the verdict that follows from them.
-    fn judge(&mut self, stop: Stop) {
-        let mut reasons = Vec::new();
-        let because = self.first_error.as_deref().map_or(String::new(), |e| format!(" ({e})"));
-        // What a run that was stopped did not get to is no reason of its own.
-        let ran_out = stop == Stop::No || stop == Stop::Failed;
-        let errors = self.errors();
-        if errors > 0 && ran_out {
-            reasons.push(format!("{errors} requests failed{because}"));
-        }
-        if self.unanswered > 0 && ran_out {
-            reasons.push(format!("{} requests were never answered{because}", self.unanswered));
-        }
-        if self.connections_lost > 0 {
-            reasons.push(format!("{} connections were lost{because}", self.connections_lost));
-        }
-        if let Some(prefill) = &self.prefill
-            && prefill.verdict != Verdict::Ok
-        {
-            reasons.push(format!("the filling was {}", prefill.verdict.name()));
-        }
-        if self.requests == 0 && ran_out {
-            reasons.push("no request was measured".to_owned());
-        }
-        if let Load::Open(offered) = self.config.load {
-            let deviation = self.rate / offered.per_second() - 1.0;
-            if deviation.abs() > RATE_DEVIATION_MAX && ran_out {
-                reasons.push(format!(
-                    "the achieved rate is {:+.2} % off the offered one",
-                    deviation * 100.0
-                ));
-            }
-        }
-        self.verdict = match stop {
-            _ if self.wrong > 0 => Verdict::Wrong,
-            Stop::Overloaded => {
-                reasons.push("sending fell more than 1 s behind the schedule".to_owned());
-                Verdict::Overloaded
-            }
-            _ if reasons.is_empty() => Verdict::Ok,
-            _ => Verdict::Invalid,
-        };
-        self.reasons = reasons;
-    }
-
-    fn warn(&mut self) {
-        if self.config.load == Load::Closed {
-            self.warnings.push("closed loop: latency is not comparable".to_owned());
-        } else if let (Some(lag_ns), Some(p50_ns)) =
-            (quantile_ns(&self.total.lag, 0.99), quantile_ns(&self.total.response, 0.5))
-            && lag_ns > LAG_NS_NOTICED.max(p50_ns / 10)
-        {
-            self.warnings.push(format!(
-                "requests left late (lag p99 {}): full pipelines, or a client without enough CPU; \
-                 the response times contain it",
-                text::time(Some(lag_ns))
-            ));
-        }
-        let out_of_range: u64 = self.classes.iter().map(|(_, record)| record.out_of_range).sum();
-        if out_of_range > 0 {
-            self.warnings.push(format!("{out_of_range} times above 100 s are shown as 100 s"));
-        }
-        if let Some(prefill) = &self.prefill
-            && prefill.present < prefill.keys
-        {
-            self.warnings.push(format!(
-                "after the filling, {} of {} keys were present",
-                prefill.present, prefill.keys
-            ));
-        }
+        let mut outcome = Outcome::new();
+        (outcome.wrong_count, outcome.wrong) = (wrong, wrong_values);
+        let phase =
+            Phase { outcome, seconds: Vec::new(), start_ns: 0, stolen: None, stop: Stop::Wrong };
+        Report::new(config, setting, phase, prefill)
     }
 
     /// The process exit code.

@@ -4,28 +4,35 @@
 //! of the measured phase, so nothing changes at the border but the recording. Closed loop: a
 //! request belongs to the measured phase if it was sent in it.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::config::{Load, Pace, Rate, RunConfig};
-use crate::conn::Target;
+use crate::config::{Arrival, Load, Pace, Rate, RunConfig};
 use crate::dist::KeySampler;
-use crate::drive::Crew;
+use crate::drive::{Crew, Recording};
 use crate::error::Error;
+use crate::host;
 use crate::keys::{KeyFormat, RUN_PREFIX};
 use crate::prefill::{PrefillReport, fill};
 use crate::protocol::Codec;
-use crate::report::{Report, Verdict, Window};
+use crate::report::{Report, Setting, Verdict, Window};
 use crate::rng::mix64;
-use crate::schedule::{Schedule, due_ns, first_index_at};
+use crate::schedule::{End, Schedule, Segment, Spread, Times, Timetable, due_ns, first_index_at};
 use crate::source::RandomSource;
 use crate::sys::allowed_cpus;
+use crate::target::Targets;
 use crate::value::{Sizes, Values};
 use crate::verify::Verifier;
 use crate::worker::{Arrivals, Plan};
 
 /// With fewer CPUs than this, polling would take the CPU from the server.
 const SPIN_CPUS_MIN: usize = 4;
+/// Longest run.
+const RUN_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// Most send times in a file.
+const FILE_TIMES_MAX: usize = 200_000_000;
 
 /// What all phases of one run have in common.
 pub(crate) struct Stage {
@@ -40,18 +47,28 @@ impl Stage {
     pub(crate) fn new(config: &RunConfig) -> Result<Stage, Error> {
         config.validate()?;
         check_pins(&config.pin)?;
+        let targets = Targets::resolve(&config.target)?;
+        if targets.count() * config.threads > config.connections {
+            return Err(Error::Usage(format!(
+                "--connections {} is too few: every thread needs one to each of {} targets",
+                config.connections,
+                targets.count()
+            )));
+        }
         let keys = KeyFormat::new(RUN_PREFIX, config.key_bytes, config.keys);
         let run_id = fresh_run_id();
-        let values = Values::new(config.seed, run_id, Sizes::Range(config.value_size));
+        let sizes = Sizes::Drawn(config.value_size.clone());
+        let values = Values::new(config.seed, run_id, sizes, config.ttl.clone(), config.protocol);
         Ok(Stage {
             crew: Crew {
-                target: Target::resolve(&config.target)?,
+                targets,
+                steer: config.steer,
                 protocol: config.protocol,
                 connections: config.connections,
                 pin: config.pin.clone(),
                 progress: config.progress,
             },
-            codec: Codec::new(config.protocol, keys, config.ttl),
+            codec: Codec::new(config.protocol, keys, config.ttl.is_some()),
             verifier: Verifier::new(values, config.verify, config.keys)?,
             run_id,
         })
@@ -68,26 +85,42 @@ impl Stage {
 pub fn run(config: &RunConfig) -> Result<Report, Error> {
     let stage = Stage::new(config)?;
     let (arrivals, window) = plan_arrivals(config)?;
+    let facts = host::facts();
     let prefill = if config.prefill { Some(fill(config, &stage)?) } else { None };
     if let Some(PrefillReport { verdict: Verdict::Wrong, .. }) = prefill {
-        return Ok(Report::of_wrong_prefill(config, stage.run_id, prefill));
+        return Ok(Report::of_wrong_prefill(config, stage.run_id, facts, prefill));
     }
     let spin = spins(config.pace)? && (config.load != Load::Closed || config.pace == Pace::Spin);
-    let keys = KeySampler::new(config.key_dist, config.keys, config.seed);
+    let keys = KeySampler::new(config.key_dist, config.hot_one, config.keys, config.seed);
+    let churn_ns = config.churn.map(|rate| due_ns(rate, config.threads as u64));
     let plans = arrivals
         .into_iter()
         .enumerate()
         .map(|(worker, arrivals)| Plan {
             arrivals,
-            source: RandomSource::new(config.mix, keys.clone(), config.seed, worker),
+            source: RandomSource::new(
+                config.mix,
+                config.multiget,
+                keys.clone(),
+                config.seed,
+                worker,
+            ),
             pipeline: config.pipeline,
             read_through: config.read_through,
             spin,
+            churn_ns,
         })
         .collect();
-    let phase = stage.crew.drive("run", &stage.codec, &stage.verifier, plans)?;
-    let mode = if spin { Pace::Spin } else { Pace::Hybrid };
-    Ok(Report::new(config, stage.run_id, mode, window, phase, prefill))
+    let recording = Recording { cut_from_ns: Some(window.start_ns), hlog: config.hlog.clone() };
+    let phase = stage.crew.drive("run", &stage.codec, &stage.verifier, plans, &recording)?;
+    let setting = Setting {
+        run_id: stage.run_id,
+        facts,
+        mode: if spin { Pace::Spin } else { Pace::Hybrid },
+        local: stage.crew.targets.are_local(),
+        window,
+    };
+    Ok(Report::new(config, setting, phase, prefill))
 }
 
 /// The arrivals of each worker, and where the measured phase lies.
@@ -96,17 +129,15 @@ fn plan_arrivals(config: &RunConfig) -> Result<(Vec<Arrivals>, Window), Error> {
     let workers = config.threads;
     match config.load {
         Load::Open(rate) => {
-            let (measure_from, end) = open_bounds(config, rate)?;
-            let start_ns = due_ns(rate, measure_from);
-            let length_ns = due_ns(rate, end) - start_ns;
+            let (table, window) = timetable(config, rate)?;
+            let backlog_max_ns = duration_ns(config.backlog_max);
             let arrivals = (0..workers)
                 .map(|worker| Arrivals::Open {
-                    schedule: Schedule::new(rate, worker, workers),
-                    measure_from,
-                    end,
+                    schedule: Schedule::new(&table, worker, workers),
+                    backlog_max_ns,
                 })
                 .collect();
-            Ok((arrivals, Window { start_ns, length_ns: Some(length_ns) }))
+            Ok((arrivals, window))
         }
         Load::Closed => {
             let end_ns = match config.requests {
@@ -122,35 +153,145 @@ fn plan_arrivals(config: &RunConfig) -> Result<(Vec<Arrivals>, Window), Error> {
                     requests_max: total / workers + u64::from(worker < total % workers),
                 })
                 .collect();
-            Ok((arrivals, Window { start_ns: warmup_ns, length_ns: None }))
+            Ok((arrivals, Window { start_ns: warmup_ns, length_ns: None, offered: None }))
         }
     }
 }
 
-/// The numbers of the first measured request and of the first one after the run.
-fn open_bounds(config: &RunConfig, rate: Rate) -> Result<(u64, u64), Error> {
+/// The schedule of an open loop, and where its measured phase lies.
+fn timetable(config: &RunConfig, rate: Rate) -> Result<(Timetable, Window), Error> {
     let warmup_ns = duration_ns(config.warmup);
-    let measure_from = first_index_at(rate, warmup_ns);
+    let mean = config.profile.mean().unwrap_or(rate);
     let end = match config.requests {
         Some(requests) => {
             // A year at the highest rate bounds the numbers, so that times fit 64 bits.
-            let limit = first_index_at(rate, duration_ns(Duration::from_secs(366 * 24 * 3600)));
+            let limit = first_index_at(mean, duration_ns(RUN_MAX));
             if requests > limit {
                 return Err(Error::Usage(format!(
-                    "--requests {requests} at {rate} requests per second takes more than 366 days"
+                    "--requests {requests} at {mean} requests per second takes more than 366 days"
                 )));
             }
-            measure_from + requests
+            End::Requests(requests)
         }
-        None => first_index_at(rate, warmup_ns + duration_ns(config.duration)),
+        None => End::AtNs(warmup_ns.saturating_add(duration_ns(config.duration))),
     };
-    if end == measure_from {
-        return Err(Error::Usage(format!(
-            "--duration {:?} at {rate} requests per second is too short for one request",
+    let times = times(config, rate)?;
+    let end = match (&times, end) {
+        // A file ends with its last time.
+        (Times::Listed(times), End::AtNs(end_ns)) => {
+            End::AtNs(end_ns.min(times.last().map_or(0, |&last_ns| last_ns + 1)).max(warmup_ns))
+        }
+        _ => end,
+    };
+    let table = Timetable { times, measure_from_ns: warmup_ns, end };
+    let first = Schedule::new(&table, 0, 1);
+    let window = window_of(config, &table, mean);
+    let none = || {
+        Error::Usage(format!(
+            "--duration {:?} at {mean} requests per second is too short for one request",
             config.duration
-        )));
+        ))
+    };
+    match first.peek() {
+        // The first request may belong to the warm-up; a steady schedule tells what follows.
+        Some(_) if window.offered != Some(0) => Ok((table, window)),
+        _ => Err(none()),
     }
-    Ok((measure_from, end))
+}
+
+/// The measured phase of a schedule: from its first request to the one after its last.
+fn window_of(config: &RunConfig, table: &Timetable, mean: Rate) -> Window {
+    let warmup_ns = duration_ns(config.warmup);
+    match (&table.times, table.end) {
+        (Times::Steady(rate), end) => {
+            let from = first_index_at(*rate, warmup_ns);
+            let to = match end {
+                End::Requests(requests) => from + requests,
+                End::AtNs(end_ns) => first_index_at(*rate, end_ns),
+            };
+            let start_ns = due_ns(*rate, from);
+            let length_ns = due_ns(*rate, to) - start_ns;
+            Window { start_ns, length_ns: Some(length_ns), offered: Some(to - from) }
+        }
+        (_, End::AtNs(end_ns)) => {
+            let length_ns = Some(end_ns.saturating_sub(warmup_ns));
+            Window { start_ns: warmup_ns, length_ns, offered: None }
+        }
+        (_, End::Requests(requests)) => {
+            let length_ns = Some(due_ns(mean, requests));
+            Window { start_ns: warmup_ns, length_ns, offered: None }
+        }
+    }
+}
+
+/// How the send times arise.
+fn times(config: &RunConfig, rate: Rate) -> Result<Times, Error> {
+    let spread = match config.arrival {
+        Arrival::Poisson => Spread::Poisson(config.seed),
+        _ => Spread::Even,
+    };
+    let forever = |millihertz| Segment { length_ns: u64::MAX, millihertz };
+    let segments: Arc<[Segment]> = match &config.arrival {
+        Arrival::File(path) => return read_times(path).map(|times| Times::Listed(times.into())),
+        Arrival::Burst { on, off } => {
+            let (on_ns, off_ns) = (duration_ns(*on), duration_ns(*off));
+            let scaled = u128::from(rate.millihertz) * u128::from(on_ns + off_ns);
+            let millihertz = u64::try_from(scaled / u128::from(on_ns)).unwrap_or(u64::MAX);
+            let burst = Segment { length_ns: on_ns, millihertz };
+            let silence = Segment { length_ns: off_ns.max(1), millihertz: 0 };
+            return Ok(Times::Process { segments: [burst, silence].into(), cyclic: true, spread });
+        }
+        Arrival::Constant if config.profile.steps.is_empty() => return Ok(Times::Steady(rate)),
+        _ if config.profile.steps.is_empty() => [forever(rate.millihertz)].into(),
+        _ => {
+            let steps = &config.profile.steps;
+            let mut segments: Vec<Segment> = steps
+                .iter()
+                .map(|step| Segment {
+                    length_ns: duration_ns(step.length),
+                    millihertz: step.rate.millihertz,
+                })
+                .collect();
+            // The warm-up belongs to the first step; the last one lasts.
+            segments[0].length_ns += duration_ns(config.warmup);
+            if let Some(last) = segments.last_mut() {
+                last.length_ns = u64::MAX;
+            }
+            segments.into()
+        }
+    };
+    Ok(Times::Process { segments, cyclic: false, spread })
+}
+
+/// Reads send times: seconds after the start, a line each, ascending.
+fn read_times(path: &Path) -> Result<Vec<u64>, Error> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Error::io(format!("cannot read {}", path.display()), error))?;
+    let mut times = Vec::new();
+    let mut before_ns = 0;
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let seconds =
+            line.parse::<f64>().ok().filter(|s| (0.0..=RUN_MAX.as_secs_f64()).contains(s));
+        let time_ns = seconds.map(|seconds| (seconds * 1e9).round() as u64);
+        match time_ns {
+            Some(time_ns) if time_ns >= before_ns && times.len() < FILE_TIMES_MAX => {
+                times.push(time_ns);
+                before_ns = time_ns;
+            }
+            _ => {
+                return Err(Error::Usage(format!(
+                    "--arrival file:{}: line {} is no ascending time in seconds",
+                    path.display(),
+                    number + 1
+                )));
+            }
+        }
+    }
+    Ok(times)
 }
 
 fn duration_ns(duration: Duration) -> u64 {

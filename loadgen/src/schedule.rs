@@ -1,163 +1,197 @@
 //! The absolute schedule of an open loop.
 //!
-//! Request `k` is due at `floor(k * 10^12 / millihertz)` nanoseconds after the start: computed from
-//! the rate, never from "now plus a gap". Worker `w` of `n` owns the requests with
-//! `k mod n = w`, so that the workers together keep the one schedule of the run.
+//! Every send time is computed from the rate and the seed before anything is sent, never from
+//! "now plus a gap". Worker `w` of `n` owns the requests with `k mod n = w`, so that the workers
+//! together keep the one schedule of the run, which does not depend on their number.
 //!
 //! Invariants:
-//! - I1. The times are exact for every `k`: the remainder of the division is carried along, no
-//!   rounding error adds up (no drift after any number of requests).
+//! - I1. Times never decrease, and no rounding error adds up.
 //! - I2. Nothing that happens in the run moves a time or drops a request.
+//! - I3. All workers agree on the number of every request, and on which are measured.
 //!
-//! Other arrival processes (Poisson, bursts) belong here: a worker needs only [`Schedule::due_ns`],
-//! [`Schedule::index`] and [`Schedule::advance`].
-//!
-//! Cost: two additions and a comparison per request.
+//! Cost: even arrivals two additions; others a division of 128 bits per request of *all* workers
+//! (a worker passes over those of the others), Poisson a logarithm besides.
+
+mod process;
+mod steady;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+pub(crate) use process::{Segment, Spread};
+pub(crate) use steady::{due_ns, first_index_at};
 
 use crate::config::Rate;
+use process::Process;
+use steady::Steady;
 
-/// Nanoseconds in 1000 seconds, the unit in which a rate counts whole requests.
-const NS_PER_KILOSECOND: u64 = 1_000_000_000_000;
-
-/// When request `index` of the run is due, in nanoseconds after the start.
-///
-/// # Panics
-/// Never within the limits of [`crate::config`]: a year at the highest rate fits 64 bits.
-pub(crate) fn due_ns(rate: Rate, index: u64) -> u64 {
-    let exact = u128::from(index) * u128::from(NS_PER_KILOSECOND) / u128::from(rate.millihertz);
-    u64::try_from(exact).expect("a run is shorter than 584 years")
+/// Where the measured phase ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Nothing is due from this offset on.
+    AtNs(u64),
+    /// After so many measured requests.
+    Requests(u64),
 }
 
-/// The first request that is due at `offset_ns` or later.
-pub(crate) fn first_index_at(rate: Rate, offset_ns: u64) -> u64 {
-    let exact = (u128::from(offset_ns) * u128::from(rate.millihertz))
-        .div_ceil(u128::from(NS_PER_KILOSECOND));
-    u64::try_from(exact).expect("a run has fewer than 2^64 requests")
+/// How the times of a run arise.
+#[derive(Debug, Clone)]
+pub(crate) enum Times {
+    /// Evenly, at one rate.
+    Steady(Rate),
+    /// At rates that change, or with random gaps.
+    Process {
+        /// The rates, one after another.
+        segments: Arc<[Segment]>,
+        /// Whether they start again after the last; else the last one lasts.
+        cyclic: bool,
+        /// Even or random.
+        spread: Spread,
+    },
+    /// At these offsets.
+    Listed(Arc<[u64]>),
 }
 
-/// The due times of one worker, in order.
+/// The whole plan of an open loop, from which every worker takes its share.
+#[derive(Debug, Clone)]
+pub(crate) struct Timetable {
+    /// How the times arise.
+    pub(crate) times: Times,
+    /// Requests due from this offset on are measured.
+    pub(crate) measure_from_ns: u64,
+    /// Where it ends.
+    pub(crate) end: End,
+}
+
+/// A request of the schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Due {
+    /// When it is due, in nanoseconds after the start of the run.
+    pub(crate) due_ns: u64,
+    /// Whether it belongs to the measured phase.
+    pub(crate) measured: bool,
+}
+
+/// The requests of one worker, in order.
 #[derive(Debug, Clone)]
 pub(crate) struct Schedule {
-    index: u64,
-    stride: u64,
-    due_ns: u64,
-    /// Numerator of the fraction of a nanosecond that `due_ns` leaves out (I1).
-    remainder: u64,
-    step_ns: u64,
-    step_remainder: u64,
-    millihertz: u64,
+    clock: Clock,
+    measure_from_ns: u64,
+    end: End,
+    /// Number of the first measured request, once it is known.
+    measured_index: Option<u64>,
+    gap_ns: u64,
+}
+
+#[derive(Debug, Clone)]
+enum Clock {
+    Steady(Steady),
+    Process { process: Process, index: u64, stride: u64 },
+    Listed { times: Arc<[u64]>, index: u64, stride: u64 },
 }
 
 impl Schedule {
-    /// The schedule of worker `worker` of `workers`.
-    pub(crate) fn new(rate: Rate, worker: usize, workers: usize) -> Schedule {
-        let (worker, stride) = (worker as u64, workers as u64);
-        let step = stride * NS_PER_KILOSECOND;
-        Schedule {
-            index: worker,
-            stride,
-            due_ns: due_ns(rate, worker),
-            remainder: (worker * NS_PER_KILOSECOND) % rate.millihertz,
-            step_ns: step / rate.millihertz,
-            step_remainder: step % rate.millihertz,
-            millihertz: rate.millihertz,
+    /// The share of worker `worker` of `workers`.
+    pub(crate) fn new(table: &Timetable, worker: usize, workers: usize) -> Schedule {
+        let (first, stride) = (worker as u64, workers as u64);
+        let from_ns = table.measure_from_ns;
+        let (clock, measured_index, gap_ns) = match &table.times {
+            Times::Steady(rate) => {
+                let steady = Steady::new(*rate, worker, workers);
+                let gap_ns = steady.gap_ns();
+                (Clock::Steady(steady), Some(first_index_at(*rate, from_ns)), gap_ns)
+            }
+            Times::Process { segments, cyclic, spread } => {
+                let process = Process::new(segments.clone(), *cyclic, *spread);
+                let gap_ns = process.gap_ns().saturating_mul(stride);
+                (Clock::Process { process, index: 0, stride }, None, gap_ns)
+            }
+            Times::Listed(times) => {
+                let measured = times.partition_point(|&time| time < from_ns) as u64;
+                let last_ns = times.last().copied().unwrap_or(0);
+                let gap_ns = last_ns / (times.len() as u64).max(1) * stride;
+                let times = times.clone();
+                (Clock::Listed { times, index: first, stride }, Some(measured), gap_ns)
+            }
+        };
+        let mut schedule =
+            Schedule { clock, measure_from_ns: from_ns, end: table.end, measured_index, gap_ns };
+        schedule.note_measured();
+        if let Clock::Process { .. } = schedule.clock {
+            for _ in 0..first {
+                schedule.step();
+            }
         }
+        schedule
     }
 
-    /// When the next request is due, in nanoseconds after the start of the run.
+    /// The next request; `None` when there are no more.
     #[inline]
-    pub(crate) fn due_ns(&self) -> u64 {
-        self.due_ns
-    }
-
-    /// The number of the next request in the whole run.
-    #[inline]
-    pub(crate) fn index(&self) -> u64 {
-        self.index
+    pub(crate) fn peek(&self) -> Option<Due> {
+        let (due_ns, index) = match &self.clock {
+            Clock::Steady(steady) => (steady.due_ns(), steady.index()),
+            Clock::Process { process, index, .. } => (process.due_ns(), *index),
+            Clock::Listed { times, index, .. } => (*times.get(*index as usize)?, *index),
+        };
+        let ended = match self.end {
+            End::AtNs(end_ns) => due_ns >= end_ns,
+            End::Requests(requests) => {
+                self.measured_index.is_some_and(|first| index >= first.saturating_add(requests))
+            }
+        };
+        (!ended).then_some(Due { due_ns, measured: due_ns >= self.measure_from_ns })
     }
 
     /// Goes on to the worker's next request.
     #[inline]
     pub(crate) fn advance(&mut self) {
-        self.index += self.stride;
-        self.due_ns += self.step_ns;
-        self.remainder += self.step_remainder;
-        if self.remainder >= self.millihertz {
-            self.remainder -= self.millihertz;
-            self.due_ns += 1;
-        }
-    }
-
-    /// How many requests of this worker are due at `offset_ns` and not yet taken.
-    pub(crate) fn backlog(&self, offset_ns: u64) -> u64 {
-        if offset_ns < self.due_ns {
-            return 0;
-        }
-        // The step can round to 0 ns only above 10^9 requests per second, which is excluded.
-        (offset_ns - self.due_ns) / self.step_ns.max(1) + 1
-    }
-
-    /// The gap between two requests of this worker, rounded down to nanoseconds.
-    pub(crate) fn gap_ns(&self) -> u64 {
-        self.step_ns
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_schedule_is_exact_over_ten_million_sends() {
-        for (millihertz, worker, workers) in
-            [(60_000_000, 0, 1), (333_333, 2, 3), (7_000_001, 1, 2), (999_999_999_999, 0, 4)]
-        {
-            let rate = Rate { millihertz };
-            let mut schedule = Schedule::new(rate, worker, workers);
-            for step in 0..10_000_000_u64 {
-                let index = worker as u64 + step * workers as u64;
-                debug_assert_eq!(schedule.index(), index);
-                if step % 64 == 0 || step > 9_999_000 {
-                    assert_eq!(schedule.due_ns(), due_ns(rate, index), "{millihertz} {index}");
+        match &mut self.clock {
+            Clock::Steady(steady) => steady.advance(),
+            Clock::Listed { index, stride, .. } => *index += *stride,
+            Clock::Process { stride, .. } => {
+                for _ in 0..*stride {
+                    self.step();
                 }
-                schedule.advance();
             }
         }
     }
 
-    #[test]
-    fn the_workers_share_one_schedule() {
-        let rate = Rate { millihertz: 7_777_777 };
-        let mut workers: Vec<Schedule> = (0..3).map(|w| Schedule::new(rate, w, 3)).collect();
-        for index in 0..1000 {
-            let schedule = &mut workers[index as usize % 3];
-            assert_eq!((schedule.index(), schedule.due_ns()), (index, due_ns(rate, index)));
-            schedule.advance();
+    /// Passes over one request of a process.
+    #[inline]
+    fn step(&mut self) {
+        if let Clock::Process { process, index, .. } = &mut self.clock {
+            process.advance();
+            *index += 1;
+            self.note_measured();
         }
     }
 
-    #[test]
-    fn the_first_index_is_the_first_due_in_time() {
-        for millihertz in [1, 999, 1000, 60_000_000, 7_654_321] {
-            let rate = Rate { millihertz };
-            for offset_ns in [0, 1, 999, 1_000_000_000, 1_000_000_001, 12_345_678_912] {
-                let index = first_index_at(rate, offset_ns);
-                assert!(due_ns(rate, index) >= offset_ns);
-                assert!(index == 0 || due_ns(rate, index - 1) < offset_ns);
-            }
+    /// Notes the number of the first measured request when a process comes to it (I3).
+    #[inline]
+    fn note_measured(&mut self) {
+        if let Clock::Process { process, index, .. } = &self.clock
+            && self.measured_index.is_none()
+            && process.due_ns() >= self.measure_from_ns
+        {
+            self.measured_index = Some(*index);
         }
     }
 
-    #[test]
-    fn the_backlog_counts_what_is_due() {
-        let rate = Rate { millihertz: 1_000_000 };
-        let mut schedule = Schedule::new(rate, 1, 2);
-        assert_eq!(schedule.due_ns(), 1_000_000);
-        assert_eq!(schedule.backlog(999_999), 0);
-        assert_eq!(schedule.backlog(1_000_000), 1);
-        assert_eq!(schedule.backlog(3_000_000), 2);
-        schedule.advance();
-        assert_eq!(schedule.backlog(3_000_000), 1);
-        assert_eq!(schedule.gap_ns(), 2_000_000);
+    /// How many requests of this worker are due at `offset_ns` and not yet taken; an estimate by
+    /// the mean gap unless the arrivals are even.
+    pub(crate) fn backlog(&self, offset_ns: u64) -> u64 {
+        match &self.clock {
+            Clock::Steady(steady) => steady.backlog(offset_ns),
+            _ => self
+                .peek()
+                .filter(|due| due.due_ns <= offset_ns)
+                .map_or(0, |due| (offset_ns - due.due_ns) / self.gap_ns.max(1) + 1),
+        }
+    }
+
+    /// The mean gap between two requests of this worker, rounded down to nanoseconds.
+    pub(crate) fn gap_ns(&self) -> u64 {
+        self.gap_ns
     }
 }

@@ -1,50 +1,70 @@
-//! Where the requests of a worker come from: an operation and a key at a time.
+//! Where the requests of a worker come from: an operation and its keys at a time.
 //!
 //! Cost: a random request takes one random number for the operation and what the key distribution
-//! takes; no allocation.
+//! takes for each key; no allocation.
 
-use crate::config::Mix;
+use crate::config::{Mix, Multiget};
 use crate::dist::KeySampler;
 use crate::protocol::Op;
 use crate::rng::Rng;
 
 /// A sequence of requests.
 pub(crate) trait Source {
-    /// The next request; `None` when there are no more.
-    fn next(&mut self) -> Option<(Op, u64)>;
+    /// The next request, which is intended `offset_ns` after the start: its operation, and its
+    /// keys in place of what `keys` held (more than one only for reads); `None` when there are no
+    /// more.
+    fn next(&mut self, offset_ns: u64, keys: &mut Vec<u64>) -> Option<Op>;
 }
 
 /// Random requests without end, as the mix and the key distribution say.
 pub(crate) struct RandomSource {
     rng: Rng,
-    keys: KeySampler,
-    get_below: u64,
-    set_below: u64,
-    total: u64,
+    sampler: KeySampler,
+    /// The operations with the sums of their weights.
+    bounds: [(Op, u64); 4],
+    multiget: Multiget,
 }
 
 impl RandomSource {
     /// The requests of worker `worker`; workers draw from unrelated streams of one seed.
-    pub(crate) fn new(mix: Mix, keys: KeySampler, seed: u64, worker: usize) -> RandomSource {
-        let get_below = u64::from(mix.get);
-        let set_below = get_below + u64::from(mix.set);
-        let total = set_below + u64::from(mix.delete);
-        RandomSource { rng: Rng::new(seed, worker as u64), keys, get_below, set_below, total }
+    pub(crate) fn new(
+        mix: Mix,
+        multiget: Multiget,
+        sampler: KeySampler,
+        seed: u64,
+        worker: usize,
+    ) -> RandomSource {
+        let mut sum = 0;
+        let bounds = [
+            (Op::Get, mix.get),
+            (Op::Set, mix.set),
+            (Op::Delete, mix.delete),
+            (Op::Touch, mix.touch),
+        ]
+        .map(|(op, weight)| {
+            sum += u64::from(weight);
+            (op, sum)
+        });
+        RandomSource { rng: Rng::new(seed, worker as u64), sampler, bounds, multiget }
     }
 }
 
 impl Source for RandomSource {
     #[inline]
-    fn next(&mut self) -> Option<(Op, u64)> {
-        let draw = self.rng.below(self.total);
-        let op = if draw < self.get_below {
-            Op::Get
-        } else if draw < self.set_below {
-            Op::Set
+    fn next(&mut self, offset_ns: u64, keys: &mut Vec<u64>) -> Option<Op> {
+        let draw = self.rng.below(self.bounds[3].1);
+        let op = self.bounds.iter().find(|(_, sum)| draw < *sum).map(|&(op, _)| op)?;
+        let Multiget { keys_min, keys_max } = self.multiget;
+        let count = if op == Op::Get && keys_max > 1 {
+            keys_min as u64 + self.rng.below((keys_max - keys_min + 1) as u64)
         } else {
-            Op::Delete
+            1
         };
-        Some((op, self.keys.key(&mut self.rng)))
+        keys.clear();
+        for _ in 0..count {
+            keys.push(self.sampler.key(&mut self.rng, op, offset_ns));
+        }
+        Some(op)
     }
 }
 
@@ -65,10 +85,12 @@ impl EveryKey {
 
 impl Source for EveryKey {
     #[inline]
-    fn next(&mut self) -> Option<(Op, u64)> {
+    fn next(&mut self, _offset_ns: u64, keys: &mut Vec<u64>) -> Option<Op> {
         let key = self.next;
         self.next = key + self.step;
-        (key < self.keys).then_some((self.op, key))
+        keys.clear();
+        keys.push(key);
+        (key < self.keys).then_some(self.op)
     }
 }
 
@@ -77,38 +99,60 @@ mod tests {
     use super::*;
     use crate::config::KeyDist;
 
+    const ONE: Multiget = Multiget { keys_min: 1, keys_max: 1 };
+
+    fn uniform(count: u64) -> KeySampler {
+        KeySampler::new(KeyDist::Uniform, 0.0, count, 1)
+    }
+
     #[test]
     fn the_mix_is_kept() {
-        let mix = Mix { get: 7, set: 2, delete: 1 };
-        let mut source = RandomSource::new(mix, KeySampler::new(KeyDist::Uniform, 50, 1), 1, 0);
-        let mut seen = [0_u32; 3];
+        let mix = Mix { get: 6, set: 2, delete: 1, touch: 1 };
+        let mut source = RandomSource::new(mix, ONE, uniform(50), 1, 0);
+        let (mut seen, mut keys) = ([0_u32; 4], Vec::new());
         for _ in 0..100_000 {
-            let (op, key) = source.next().expect("no end");
-            assert!(key < 50);
+            let op = source.next(0, &mut keys).expect("no end");
+            assert!(keys.len() == 1 && keys[0] < 50);
             seen[op as usize] += 1;
         }
-        for (count, expected) in seen.into_iter().zip([70_000, 20_000, 10_000]) {
+        for (count, expected) in seen.into_iter().zip([60_000, 20_000, 10_000, 10_000]) {
             assert!(count.abs_diff(expected) < 800, "{seen:?}");
         }
     }
 
     #[test]
     fn an_operation_without_weight_never_comes() {
-        let mix = Mix { get: 0, set: 1, delete: 0 };
-        let mut source = RandomSource::new(mix, KeySampler::new(KeyDist::Uniform, 5, 1), 1, 0);
-        assert!((0..10_000).all(|_| source.next().expect("no end").0 == Op::Set));
+        let mix = Mix { set: 1, ..Mix::default() };
+        let mut source = RandomSource::new(mix, ONE, uniform(5), 1, 0);
+        let mut keys = Vec::new();
+        assert!((0..10_000).all(|_| source.next(0, &mut keys) == Some(Op::Set)));
+    }
+
+    #[test]
+    fn reads_alone_have_several_keys() {
+        let mix = Mix { get: 1, set: 1, ..Mix::default() };
+        let multiget = Multiget { keys_min: 2, keys_max: 5 };
+        let mut source = RandomSource::new(mix, multiget, uniform(50), 1, 0);
+        let (mut seen, mut keys) = ([0_u32; 6], Vec::new());
+        for _ in 0..40_000 {
+            match source.next(0, &mut keys) {
+                Some(Op::Get) => seen[keys.len()] += 1,
+                _ => assert_eq!(keys.len(), 1),
+            }
+        }
+        assert_eq!(seen[..2], [0, 0]);
+        assert!(seen[2..].iter().all(|&count| count.abs_diff(5000) < 400), "{seen:?}");
     }
 
     #[test]
     fn the_workers_together_visit_every_key_once() {
-        let mut seen = vec![0; 100];
+        let (mut seen, mut keys) = (vec![0; 100], Vec::new());
         for worker in 0..3 {
             let mut source = EveryKey::new(Op::Set, 100, worker, 3);
-            while let Some((op, key)) = source.next() {
+            while let Some(op) = source.next(0, &mut keys) {
                 assert_eq!(op, Op::Set);
-                seen[key as usize] += 1;
+                seen[keys[0] as usize] += 1;
             }
-            assert_eq!(source.next(), None);
         }
         assert_eq!(seen, vec![1; 100]);
     }

@@ -1,7 +1,7 @@
 //! The only file that calls the operating system directly.
 //!
-//! Clocks, CPU affinity, timer slack, the file limit and epoll. Sockets are `std::net` and need
-//! nothing from here.
+//! Clocks, CPU affinity, timer slack, the file limit, counters of thread and socket, and epoll.
+//! Sockets are `std::net` and need nothing else from here.
 //!
 //! Invariants:
 //! - I1. A descriptor that this file creates is owned by an [`OwnedFd`] before anything else can
@@ -89,6 +89,34 @@ pub(crate) fn raise_file_limit(needed: u64) {
         // SAFETY: I2, `limit` is a live local that the call only reads.
         unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
     }
+}
+
+/// Involuntary context switches of the calling thread so far.
+pub(crate) fn involuntary_switches() -> u64 {
+    // SAFETY: an all-zero `rusage` is a valid one; it is a plain structure of integers.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: I2, `usage` is a live local of the type that the call fills in.
+    let known = unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) } == 0;
+    if known { u64::try_from(usage.ru_nivcsw).unwrap_or(0) } else { 0 }
+}
+
+/// Segments that TCP had to send again on the socket `fd`; 0 if it cannot say.
+pub(crate) fn retransmits(fd: RawFd) -> u64 {
+    // SAFETY: an all-zero `tcp_info` is a valid one; it is a plain structure of integers.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: I2, `info` and `length` are live locals, and `length` is the size of `info`; the
+    // kernel writes no more than that. A stale `fd` gives an error, nothing worse.
+    let result = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { u64::from(info.tcpi_total_retrans) } else { 0 }
 }
 
 /// How long [`Epoll::wait`] may block.

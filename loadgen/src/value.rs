@@ -25,9 +25,10 @@
 //!
 //! Cost: about 1 ns per 8 bytes to write or to check; no allocation.
 
-use crate::config::{ValueSize, Verify};
+use crate::config::{Protocol, Ttl, ValueSize, Verify};
+use crate::dist::{draw_size, draw_ttl_ms};
 use crate::ledger::Stamp;
-use crate::rng::{GAMMA, mix64};
+use crate::rng::{GAMMA, Rng, mix64};
 
 /// Bytes of the header; shorter values have none.
 pub(crate) const HEADER_BYTES: usize = 32;
@@ -37,8 +38,8 @@ const MAGIC: u16 = 0x7650;
 /// How long the value of a key is.
 #[derive(Debug, Clone)]
 pub(crate) enum Sizes {
-    /// Uniform over a range, a pure function of seed, key and version.
-    Range(ValueSize),
+    /// Drawn, as a pure function of seed, key and version.
+    Drawn(ValueSize),
     /// Fixed for each key, as in a trace.
     PerKey(Vec<u32>),
 }
@@ -49,6 +50,9 @@ pub(crate) struct Values {
     seed: u64,
     run: u32,
     sizes: Sizes,
+    ttl: Option<Ttl>,
+    /// The unit of lifetimes that the protocol can say, in milliseconds.
+    ttl_step_ms: u64,
 }
 
 /// What a checked value says about itself.
@@ -86,23 +90,46 @@ pub(crate) enum Flaw {
 }
 
 impl Values {
-    /// The values of the run numbered `run` of `seed`.
-    pub(crate) fn new(seed: u64, run: u32, sizes: Sizes) -> Values {
-        Values { seed: mix64(seed ^ GAMMA), run, sizes }
+    /// The values of the run numbered `run` of `seed`, with lifetimes as `protocol` can say them.
+    pub(crate) fn new(
+        seed: u64,
+        run: u32,
+        sizes: Sizes,
+        ttl: Option<Ttl>,
+        protocol: Protocol,
+    ) -> Values {
+        let ttl_step_ms = if protocol.is_memcached() { 1000 } else { 1 };
+        Values { seed: mix64(seed ^ GAMMA), run, sizes, ttl, ttl_step_ms }
     }
 
     /// Length of the value that write `version` of `key` gives it.
     #[inline]
     pub(crate) fn size_bytes(&self, key: u64, version: u32) -> usize {
         match &self.sizes {
-            Sizes::Range(size) if size.bytes_min == size.bytes_max => size.bytes_min,
-            Sizes::Range(size) => {
-                let span = (size.bytes_max - size.bytes_min + 1) as u64;
-                let random = mix64(self.seed ^ mix64(key ^ (u64::from(version) << 32)));
-                size.bytes_min + ((u128::from(random) * u128::from(span)) >> 64) as usize
+            Sizes::Drawn(ValueSize::Range { bytes_min, bytes_max }) if bytes_min == bytes_max => {
+                *bytes_min
             }
+            Sizes::Drawn(size) => draw_size(size, &mut self.stream(key, version, 0)),
             Sizes::PerKey(sizes) => sizes[key as usize].max(1) as usize,
         }
+    }
+
+    /// Lifetime that write (or touch) `version` of `key` gives it, in milliseconds.
+    #[inline]
+    pub(crate) fn ttl_ms(&self, key: u64, version: u32) -> Option<u64> {
+        let ttl = self.ttl.as_ref()?;
+        let ttl_ms = draw_ttl_ms(ttl, &mut self.stream(key, version, 1));
+        Some(ttl_ms.next_multiple_of(self.ttl_step_ms))
+    }
+
+    /// The unit of lifetimes in milliseconds; `None` if nothing expires.
+    pub(crate) fn ttl_step_ms(&self) -> Option<u64> {
+        self.ttl.as_ref().map(|_| self.ttl_step_ms)
+    }
+
+    /// A stream of random numbers for one purpose of one write.
+    fn stream(&self, key: u64, version: u32, purpose: u64) -> Rng {
+        Rng::new(self.seed ^ mix64(key), (u64::from(version) << 1) | purpose)
     }
 
     /// Fills `out` with the value of `key`; its length is [`Values::size_bytes`].
@@ -169,7 +196,10 @@ impl Values {
 
     fn check_small(&self, key: u64, data: &[u8], level: Verify) -> Result<Origin, Flaw> {
         let possible = match &self.sizes {
-            Sizes::Range(size) => (size.bytes_min..=size.bytes_max).contains(&data.len()),
+            Sizes::Drawn(size) => {
+                let (min, max) = size.ends();
+                (min..=max).contains(&data.len())
+            }
             Sizes::PerKey(_) => self.size_bytes(key, 0) == data.len(),
         };
         if !possible {
@@ -239,8 +269,13 @@ mod tests {
 
     const STAMP: Stamp = Stamp { version: 9, base: 8 };
 
+    fn drawn(seed: u64, run: u32, bytes_min: usize, bytes_max: usize) -> Values {
+        let sizes = Sizes::Drawn(ValueSize::range(bytes_min, bytes_max));
+        Values::new(seed, run, sizes, None, Protocol::Resp)
+    }
+
     fn values(bytes_min: usize, bytes_max: usize) -> Values {
-        Values::new(3, 77, Sizes::Range(ValueSize { bytes_min, bytes_max }))
+        drawn(3, 77, bytes_min, bytes_max)
     }
 
     fn made(values: &Values, key: u64) -> Vec<u8> {
@@ -294,10 +329,9 @@ mod tests {
         let ours = values(64, 64);
         let value = made(&ours, 5);
         assert_eq!(ours.check(6, &value, Verify::Header), Err(Flaw::OtherKey(5)));
-        let size = ValueSize { bytes_min: 64, bytes_max: 64 };
-        let other_seed = Values::new(4, 77, Sizes::Range(size));
+        let other_seed = drawn(4, 77, 64, 64);
         assert_eq!(other_seed.check(5, &value, Verify::Header), Err(Flaw::OtherSeed));
-        let other_run = Values::new(3, 78, Sizes::Range(size));
+        let other_run = drawn(3, 78, 64, 64);
         assert_eq!(other_run.check(5, &value, Verify::Full), Ok(Origin::OtherRun));
         assert_eq!(ours.check(5, &[b'x'; 64], Verify::Full), Err(Flaw::NotOurs));
         assert_eq!(ours.check(5, &[b'x'; 64], Verify::Off), Ok(Origin::Unknown));
@@ -319,7 +353,21 @@ mod tests {
             (0..9).map(|v| values.size_bytes(1, v)).collect::<Vec<_>>(),
             vec![values.size_bytes(1, 0); 9]
         );
-        let traced = Values::new(1, 1, Sizes::PerKey(vec![0, 40]));
+        let traced = Values::new(1, 1, Sizes::PerKey(vec![0, 40]), None, Protocol::Resp);
         assert_eq!((traced.size_bytes(0, 5), traced.size_bytes(1, 5)), (1, 40));
+    }
+    #[test]
+    fn lifetimes_are_what_the_protocol_can_say() {
+        let ttl: Ttl = "1500ms..10s".parse().expect("a range");
+        let sizes = || Sizes::Drawn(ValueSize::fixed(64));
+        let resp = Values::new(1, 1, sizes(), Some(ttl.clone()), Protocol::Resp);
+        let text = Values::new(1, 1, sizes(), Some(ttl), Protocol::Memcached);
+        for version in 0..1000 {
+            let ttl_ms = resp.ttl_ms(3, version).expect("a lifetime");
+            assert!((1500..=10_000).contains(&ttl_ms));
+            assert_eq!(resp.ttl_ms(3, version), Some(ttl_ms), "a pure function");
+            assert_eq!(text.ttl_ms(3, version), Some(ttl_ms.next_multiple_of(1000)));
+        }
+        assert_eq!(values(64, 64).ttl_ms(3, 1), None);
     }
 }

@@ -10,6 +10,7 @@ use std::fmt;
 
 use crate::config::Verify;
 use crate::error::Error;
+use crate::expiry::Expiry;
 use crate::keys::KeyFormat;
 use crate::ledger::{Ledger, Stamp};
 use crate::value::{Flaw, Origin, Values};
@@ -44,6 +45,8 @@ pub enum WrongKind {
     Stale,
     /// It was deleted by a delete that had been acknowledged before the read was sent.
     Resurrected,
+    /// It had expired before the read was sent.
+    Expired,
     /// Its version has not been sent yet.
     FromTheFuture,
 }
@@ -60,6 +63,7 @@ impl WrongKind {
             WrongKind::Damaged => "damaged value",
             WrongKind::Stale => "stale value",
             WrongKind::Resurrected => "deleted value came back",
+            WrongKind::Expired => "expired value",
             WrongKind::FromTheFuture => "version that was never sent",
         }
     }
@@ -78,6 +82,17 @@ pub(crate) struct Verifier {
     level: Verify,
     /// Absent if nothing is checked, so that such a run does not pay for it.
     ledger: Option<Ledger>,
+    /// Absent if nothing expires, or nothing is checked.
+    expiry: Option<Expiry>,
+}
+
+/// What a read knew when it was sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    /// From [`Verifier::before_read`].
+    pub(crate) floor: u32,
+    /// The time before it was sent, in nanoseconds.
+    pub(crate) issued_ns: u64,
 }
 
 impl Verifier {
@@ -90,11 +105,13 @@ impl Verifier {
             let mib = keys >> 17;
             Error::Usage(format!("{keys} keys: no {mib} MiB of memory to remember their versions"))
         };
-        let ledger = match level {
-            Verify::Off => None,
-            Verify::Full | Verify::Header => Some(Ledger::new(keys).map_err(no_memory)?),
+        let checks = level != Verify::Off;
+        let ledger = if checks { Some(Ledger::new(keys).map_err(no_memory)?) } else { None };
+        let expiry = match values.ttl_step_ms() {
+            Some(step_ms) if checks => Some(Expiry::new(keys, step_ms).map_err(no_memory)?),
+            _ => None,
         };
-        Ok(Verifier { values, level, ledger })
+        Ok(Verifier { values, level, ledger, expiry })
     }
 
     /// The values of the run.
@@ -108,11 +125,34 @@ impl Verifier {
         self.ledger.as_ref().map_or(Stamp { version: 1, base: 1 }, |ledger| ledger.issue(key))
     }
 
-    /// The server acknowledged the write.
+    /// The server acknowledged the write, at `done_ns`.
     #[inline]
-    pub(crate) fn written(&self, key: u64, stamp: Stamp, is_delete: bool) {
+    pub(crate) fn written(&self, key: u64, stamp: Stamp, is_delete: bool, done_ns: u64) {
         if let Some(ledger) = &self.ledger {
             ledger.acknowledge(key, stamp, is_delete);
+        }
+        if let Some(expiry) = &self.expiry
+            && !is_delete
+            && let Some(ttl_ms) = self.values.ttl_ms(key, stamp.version)
+        {
+            expiry.written(key, stamp.version, done_ns, ttl_ms);
+        }
+    }
+
+    /// To be called right before a touch is sent; returns the lifetime that it gives.
+    pub(crate) fn before_touch(&self, key: u64) -> u64 {
+        if let Some(expiry) = &self.expiry {
+            expiry.before_touch(key);
+        }
+        let newest = self.ledger.as_ref().map_or(1, |ledger| ledger.newest(key));
+        // A lifetime of its own, not the one that the write had.
+        self.values.ttl_ms(key, newest | 1 << 31).unwrap_or(1)
+    }
+
+    /// The server answered a touch, in whatever way.
+    pub(crate) fn touched(&self, key: u64) {
+        if let (Some(expiry), Some(ledger)) = (&self.expiry, &self.ledger) {
+            expiry.touched(key, ledger.newest(key));
         }
     }
 
@@ -145,7 +185,7 @@ impl Verifier {
         &self,
         keys: &KeyFormat,
         key: u64,
-        floor: u32,
+        Asked { floor, issued_ns }: Asked,
         data: &[u8],
     ) -> Result<(), Box<WrongValue>> {
         let Some(ledger) = &self.ledger else { return Ok(()) };
@@ -155,7 +195,12 @@ impl Verifier {
                     return Err(self.wrong_version(keys, key, floor, stamp));
                 }
                 ledger.seen(key, stamp);
-                Ok(())
+                match &self.expiry {
+                    Some(expiry) => expiry
+                        .check(key, stamp.version, issued_ns)
+                        .map_err(|late_ms| self.expired(keys, key, stamp, late_ms)),
+                    None => Ok(()),
+                }
             }
             Ok(Origin::OtherRun) if floor > 0 => Err(self.before_this_run(keys, key, floor)),
             Ok(Origin::OtherRun | Origin::Unknown) => Ok(()),
@@ -198,6 +243,14 @@ impl Verifier {
         };
         let got = format!("version {}", stamp.version);
         Box::new(WrongValue { key: keys.text(key), kind, expected, got })
+    }
+
+    #[cold]
+    fn expired(&self, keys: &KeyFormat, key: u64, stamp: Stamp, late_ms: u64) -> Box<WrongValue> {
+        let expected = "a miss, or a later version".to_owned();
+        let version = stamp.version;
+        let got = format!("version {version}, {late_ms} ms after its deadline");
+        Box::new(WrongValue { key: keys.text(key), kind: WrongKind::Expired, expected, got })
     }
 
     #[cold]
@@ -255,7 +308,7 @@ fn preview(data: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ValueSize;
+    use crate::config::{Protocol, Ttl, ValueSize};
     use crate::keys::RUN_PREFIX;
     use crate::value::Sizes;
 
@@ -266,8 +319,12 @@ mod tests {
 
     impl Bench {
         fn new(run: u32) -> Bench {
-            let size = ValueSize { bytes_min: 48, bytes_max: 80 };
-            let values = Values::new(1, run, Sizes::Range(size));
+            Bench::with_ttl(run, None)
+        }
+
+        fn with_ttl(run: u32, ttl: Option<Ttl>) -> Bench {
+            let sizes = Sizes::Drawn(ValueSize::range(48, 80));
+            let values = Values::new(1, run, sizes, ttl, Protocol::Resp);
             let verifier = Verifier::new(values, Verify::Full, 10).expect("memory");
             Bench { verifier, keys: KeyFormat::new(RUN_PREFIX, 8, 10) }
         }
@@ -281,13 +338,17 @@ mod tests {
 
         fn write(&self, key: u64) -> Vec<u8> {
             let stamp = self.verifier.before_write(key);
-            self.verifier.written(key, stamp, false);
+            self.verifier.written(key, stamp, false, 0);
             self.value(key, stamp)
         }
 
         fn kind(&self, key: u64, data: &[u8]) -> Option<WrongKind> {
-            let floor = self.verifier.before_read(key);
-            self.verifier.read(&self.keys, key, floor, data).err().map(|wrong| wrong.kind)
+            self.kind_at(key, data, 0)
+        }
+
+        fn kind_at(&self, key: u64, data: &[u8], issued_ns: u64) -> Option<WrongKind> {
+            let asked = Asked { floor: self.verifier.before_read(key), issued_ns };
+            self.verifier.read(&self.keys, key, asked, data).err().map(|wrong| wrong.kind)
         }
     }
 
@@ -306,7 +367,7 @@ mod tests {
         let future = bench.value(3, Stamp { version: 9, base: 9 });
         assert_eq!(bench.kind(3, &future), Some(WrongKind::FromTheFuture));
         let stamp = bench.verifier.before_write(3);
-        bench.verifier.written(3, stamp, true);
+        bench.verifier.written(3, stamp, true, 0);
         assert_eq!(bench.kind(3, &new), Some(WrongKind::Resurrected));
     }
 
@@ -317,7 +378,7 @@ mod tests {
         assert_eq!(bench.kind(2, &before), None);
         let stamp = bench.verifier.before_write(2);
         assert_eq!(bench.kind(2, &before), None, "the write is not acknowledged");
-        bench.verifier.written(2, stamp, false);
+        bench.verifier.written(2, stamp, false, 0);
         assert_eq!(bench.kind(2, &before), Some(WrongKind::Stale));
     }
 
@@ -327,7 +388,8 @@ mod tests {
         let old = bench.write(5);
         let floor = bench.verifier.before_read(5);
         bench.write(5);
-        assert!(bench.verifier.read(&bench.keys, 5, floor, &old).is_ok());
+        let asked = Asked { floor, issued_ns: 0 };
+        assert!(bench.verifier.read(&bench.keys, 5, asked, &old).is_ok());
         assert_eq!(bench.kind(5, &old), Some(WrongKind::Stale));
     }
 
@@ -335,8 +397,21 @@ mod tests {
     fn the_message_names_key_expected_and_got() {
         let bench = Bench::new(1);
         let value = bench.write(5);
-        let wrong = bench.verifier.read(&bench.keys, 6, 0, &value).expect_err("another key");
+        let asked = Asked { floor: 0, issued_ns: 0 };
+        let wrong = bench.verifier.read(&bench.keys, 6, asked, &value).expect_err("another key");
         let text = wrong.to_string();
         assert!(text.contains("key:0006") && text.contains("key:0005"), "{text}");
+    }
+    #[test]
+    fn a_value_is_expired_after_its_deadline() {
+        let ttl = Ttl::fixed(std::time::Duration::from_secs(2));
+        let bench = Bench::with_ttl(1, Some(ttl));
+        let base_ns = crate::sys::monotonic_ns();
+        let value = bench.write(5);
+        let late_ns = base_ns + 3_000_000_000;
+        assert_eq!(bench.kind_at(5, &value, base_ns + 1_000_000_000), None);
+        assert_eq!(bench.kind_at(5, &value, late_ns), Some(WrongKind::Expired));
+        bench.verifier.before_touch(5);
+        assert_eq!(bench.kind_at(5, &value, late_ns), None, "it may live longer now");
     }
 }

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use common::{Behaviour, Fault, Server};
 use pinion_loadgen::{
-    EXIT_INVALID, EXIT_OK, EXIT_USAGE, EXIT_WRONG, KeyDist, Load, Mix, Protocol, RunConfig,
-    ValueSize, Verdict, Verify, WrongKind, prefill, run,
+    Class, EXIT_INVALID, EXIT_OK, EXIT_USAGE, EXIT_WRONG, Guards, KeyDist, Load, Mix, Multiget,
+    Preset, Protocol, Rate, RunConfig, Steer, Ttl, ValueSize, Verdict, Verify, WrongKind, prefill,
+    run,
 };
 
-const PROTOCOLS: [Protocol; 3] = [Protocol::Resp, Protocol::Resp3, Protocol::Memcached];
+const PROTOCOLS: [Protocol; 4] =
+    [Protocol::Resp, Protocol::Resp3, Protocol::Memcached, Protocol::Meta];
 
 fn config(server: &Server, protocol: Protocol) -> RunConfig {
     RunConfig {
@@ -23,8 +25,9 @@ fn config(server: &Server, protocol: Protocol) -> RunConfig {
         requests: Some(4000),
         warmup: Duration::ZERO,
         keys: 100,
-        mix: Mix { get: 6, set: 3, delete: 1 },
+        mix: Mix { get: 6, set: 3, delete: 1, touch: 0 },
         prefill: true,
+        guards: Guards::Lenient,
         ..RunConfig::default()
     }
 }
@@ -36,7 +39,7 @@ fn a_correct_server_passes() {
         let mut config = config(&server, protocol);
         config.threads = 2;
         config.read_through = true;
-        config.value_size = ValueSize { bytes_min: 1, bytes_max: 300 };
+        config.value_size = ValueSize::range(1, 300);
         let report = run(&config).expect("a report");
         assert_eq!(report.verdict, Verdict::Ok, "{}", report.text());
         assert_eq!((report.requests, report.errors(), report.wrong), (4000, 0, 0));
@@ -56,7 +59,7 @@ fn a_correct_server_passes() {
 fn large_values_come_through_whole() {
     let server = Server::start(Behaviour::default());
     let mut config = config(&server, Protocol::Resp);
-    config.value_size = ValueSize { bytes_min: 100_000, bytes_max: 1_500_000 };
+    config.value_size = ValueSize::range(100_000, 1_500_000);
     config.keys = 10;
     config.requests = Some(100);
     let report = run(&config).expect("a report");
@@ -73,7 +76,7 @@ fn every_kind_of_wrong_value_is_caught() {
         (Fault::IgnoreOverwrite, WrongKind::Stale),
         (Fault::IgnoreDelete, WrongKind::Resurrected),
     ];
-    for protocol in [Protocol::Resp, Protocol::Memcached] {
+    for protocol in [Protocol::Resp, Protocol::Memcached, Protocol::Meta] {
         for (fault, kind) in cases {
             let server = Server::with_fault(fault);
             let mut config = config(&server, protocol);
@@ -130,9 +133,11 @@ fn another_seed_is_reported_and_the_same_seed_is_not() {
 
 #[test]
 fn the_lifetime_reaches_the_server() {
-    for (protocol, expected) in [(Protocol::Resp, "EX 60"), (Protocol::Memcached, "60")] {
+    for (protocol, expected) in
+        [(Protocol::Resp, "EX 60"), (Protocol::Memcached, "60"), (Protocol::Meta, "60")]
+    {
         let server = Server::start(Behaviour::default());
-        let ttl = Some(Duration::from_secs(60));
+        let ttl = Some(Ttl::fixed(Duration::from_secs(60)));
         prefill(&RunConfig { ttl, ..config(&server, protocol) }).expect("a report");
         let set = server.log().into_iter().find_map(|command| match command {
             common::Command::Set(_, _, ttl) => Some(ttl),
@@ -175,6 +180,7 @@ fn the_command_writes_its_reports() {
     let (json, hgrm) = (stem.with_extension("json"), stem.with_extension("hgrm"));
     let run = ["run", "--rate", "2000", "--duration", "500ms", "--warmup", "100ms", "--prefill"];
     let mut command = command(&server, &run);
+    command.args(["--guards", "lenient"]);
     let output = command.arg("--json").arg(&json).arg("--hgrm").arg(&hgrm).output().expect("ran");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.lines().next().expect("a headline").contains("requests/s of 2000 offered"));
@@ -214,6 +220,14 @@ fn a_wrong_command_line_exits_with_1() {
         &["run", "--closed", "--mix", "put=1"],
         &["run", "--closed", "--key-size", "2"],
         &["run", "--closed", "--protocol", "http"],
+        &["run", "--closed", "--arrival", "poisson"],
+        &["run", "--rate", "5", "--arrival", "sometimes"],
+        &["run", "--rate", "5", "--profile", "steps:5@1s"],
+        &["run", "--closed", "--mix", "get=1,touch=1"],
+        &["run", "--closed", "--steer", "core-ports", "--multiget", "2"],
+        &["run", "--closed", "--preset", "none"],
+        &["run", "--closed", "--hot-one", "2"],
+        &["report"],
         &["run", "--closed", "--protocol", "memcached", "--ttl", "500ms"],
         &["run", "--rate", "1", "--duration", "1us", "--warmup", "1us"],
         &["replay"],
@@ -226,4 +240,130 @@ fn a_wrong_command_line_exits_with_1() {
     }
     let help = Command::new(env!("CARGO_BIN_EXE_pinion-loadgen")).arg("--help").output();
     assert_eq!(help.expect("ran").status.code(), Some(EXIT_OK));
+}
+
+#[test]
+fn an_expired_value_is_caught_and_a_punctual_server_is_not_accused() {
+    for (protocol, ttl) in [
+        (Protocol::Resp, Duration::from_millis(300)),
+        (Protocol::Memcached, Duration::from_secs(1)),
+        (Protocol::Meta, Duration::from_secs(1)),
+    ] {
+        for fault in [Fault::None, Fault::IgnoreExpiry] {
+            let server = Server::with_fault(fault);
+            let mut config = config(&server, protocol);
+            config.load = Load::Open(Rate { millihertz: 1_000_000 });
+            config.requests = None;
+            // The slack is 100 ms, and as much as the protocol's unit of time.
+            config.duration = ttl * 2 + Duration::from_millis(400);
+            config.mix = Mix { get: 1, ..Mix::default() };
+            config.ttl = Some(Ttl::fixed(ttl));
+            let report = run(&config).expect("a report");
+            if fault == Fault::IgnoreExpiry {
+                assert_eq!(report.exit_code(), EXIT_WRONG, "{protocol}: {}", report.text());
+                assert_eq!(report.wrong_values[0].kind, WrongKind::Expired);
+            } else {
+                assert_eq!((report.wrong, report.errors()), (0, 0), "{}", report.text());
+                assert!(report.total.misses > 0, "{}", report.text());
+            }
+        }
+    }
+}
+
+#[test]
+fn touches_and_lifetimes_accuse_no_correct_server() {
+    for protocol in PROTOCOLS {
+        let server = Server::start(Behaviour::default());
+        let mut config = config(&server, protocol);
+        config.mix = Mix { get: 4, set: 2, delete: 1, touch: 3 };
+        config.ttl = Some("1s..2s".parse().expect("lifetimes"));
+        config.requests = Some(20_000);
+        config.read_through = true;
+        let report = run(&config).expect("a report");
+        assert_eq!(report.verdict, Verdict::Ok, "{protocol}: {}", report.text());
+        assert!(report.classes.iter().any(|(class, _)| *class == Class::Touch));
+    }
+}
+
+#[test]
+fn reads_of_several_keys_are_checked_key_by_key() {
+    for protocol in PROTOCOLS {
+        let multiget = Multiget { keys_min: 1, keys_max: 7 };
+        let server = Server::start(Behaviour::default());
+        let good = RunConfig { multiget, ..config(&server, protocol) };
+        let report = run(&good).expect("a report");
+        assert_eq!(report.verdict, Verdict::Ok, "{protocol}: {}", report.text());
+        assert_eq!(report.requests, 4000);
+        let gets = report.classes.iter().find(|(c, _)| *c == Class::Get).expect("gets").1.count();
+        let keys = report.total.hits + report.total.misses;
+        assert!((gets * 3..gets * 5).contains(&keys), "{gets} reads of {keys} keys");
+        for fault in [Fault::FlipBit, Fault::SwapKeys] {
+            let server = Server::with_fault(fault);
+            let report =
+                run(&RunConfig { multiget, ..config(&server, protocol) }).expect("a report");
+            assert_eq!(report.verdict, Verdict::Wrong, "{protocol} {fault:?}");
+        }
+        let server = Server::with_fault(Fault::Garbage);
+        let bad = RunConfig { multiget, prefill: false, ..config(&server, protocol) };
+        if protocol != Protocol::Resp3 {
+            assert_eq!(run(&bad).expect("a report").verdict, Verdict::Invalid, "{protocol}");
+        }
+    }
+}
+
+#[test]
+fn unix_sockets_and_several_targets_reach_the_same_items() {
+    let server = Server::start(Behaviour::default());
+    let path = std::env::temp_dir().join(format!("pinion-loadgen-{}.sock", std::process::id()));
+    let unix = server.listen_on(&path);
+    let mut config = config(&server, Protocol::Resp3);
+    config.target = format!("{},{unix}", server.target);
+    config.threads = 2;
+    let report = run(&config).expect("a report");
+    assert_eq!(report.verdict, Verdict::Ok, "{}", report.text());
+    assert_eq!(report.prefill.as_ref().map(|prefill| prefill.present), Some(100));
+    config.connections = 3;
+    assert!(run(&config).is_err(), "two threads need two connections each");
+    std::fs::remove_file(path).expect("there");
+}
+
+#[test]
+fn keys_go_to_the_owner_of_their_slot() {
+    let servers: Vec<Server> = (0..3).map(|_| Server::start(Behaviour::default())).collect();
+    let names: Vec<&str> = servers.iter().map(|server| server.target.as_str()).collect();
+    let mut config = config(&servers[0], Protocol::Resp);
+    config.target = names.join(",");
+    config.steer = Steer::Slots;
+    config.connections = 6;
+    config.threads = 2;
+    config.read_through = true;
+    config.load = Load::Open(Rate { millihertz: 4_000_000 });
+    let report = run(&config).expect("a report");
+    assert_eq!((report.wrong, report.errors(), report.requests), (0, 0, 4000), "{}", report.text());
+    let cores = pinion_router::CoreCount::new(3).expect("three");
+    for (index, server) in servers.iter().enumerate() {
+        let mut keys = 0;
+        for command in server.log() {
+            let (common::Command::Get(key)
+            | common::Command::Set(key, _, _)
+            | common::Command::Delete(key)) = command
+            else {
+                continue;
+            };
+            assert_eq!(pinion_router::core_of_key(&key, cores).index(), index);
+            keys += 1;
+        }
+        assert!(keys > 500, "server {index} has had {keys} commands");
+    }
+}
+
+#[test]
+fn every_preset_runs_and_passes() {
+    for (name, preset) in Preset::ALL {
+        let server = Server::start(Behaviour::default());
+        let mut config = config(&server, Protocol::Memcached);
+        preset.apply(&mut config);
+        let report = run(&config).expect("a report");
+        assert_eq!(report.verdict, Verdict::Ok, "{name}: {}", report.text());
+    }
 }

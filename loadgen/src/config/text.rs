@@ -6,7 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{KeyDist, Mix, Pace, Protocol, RATE_MAX, Rate, ValueSize, Verify, check_value_size};
+use super::{Guards, MULTIGET_MAX, Mix, Multiget, Pace, Protocol, Steer, Verify};
 
 impl FromStr for Protocol {
     type Err = String;
@@ -16,7 +16,8 @@ impl FromStr for Protocol {
             "resp" => Ok(Protocol::Resp),
             "resp3" => Ok(Protocol::Resp3),
             "memcached" => Ok(Protocol::Memcached),
-            _ => Err("expected resp, resp3 or memcached".to_owned()),
+            "meta" => Ok(Protocol::Meta),
+            _ => Err("expected resp, resp3, memcached or meta".to_owned()),
         }
     }
 }
@@ -27,84 +28,8 @@ impl fmt::Display for Protocol {
             Protocol::Resp => "resp",
             Protocol::Resp3 => "resp3",
             Protocol::Memcached => "memcached",
+            Protocol::Meta => "meta",
         })
-    }
-}
-
-impl FromStr for Rate {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Rate, String> {
-        let bad = || format!("expected requests per second, 0.001 to {RATE_MAX}");
-        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-        let digits_only = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-        if !digits_only(whole) || !digits_only(fraction) || fraction.len() > 3 {
-            return Err(bad());
-        }
-        let whole: u64 = whole.parse().map_err(|_| bad())?;
-        let thousandths: u64 = format!("{fraction:0<3}").parse().map_err(|_| bad())?;
-        let millihertz = whole.checked_mul(1000).and_then(|m| m.checked_add(thousandths));
-        match millihertz {
-            Some(millihertz) if millihertz > 0 && millihertz <= RATE_MAX * 1000 => {
-                Ok(Rate { millihertz })
-            }
-            _ => Err(bad()),
-        }
-    }
-}
-
-impl fmt::Display for Rate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.per_second())
-    }
-}
-
-impl FromStr for KeyDist {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<KeyDist, String> {
-        if text == "uniform" {
-            return Ok(KeyDist::Uniform);
-        }
-        let exponent = text.strip_prefix("zipf:").and_then(|s| s.parse::<f64>().ok());
-        match exponent {
-            Some(s) if (0.0..=100.0).contains(&s) => Ok(KeyDist::Zipf(s)),
-            _ => Err("expected uniform or zipf:S with S from 0 to 100".to_owned()),
-        }
-    }
-}
-
-impl fmt::Display for KeyDist {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            KeyDist::Uniform => f.write_str("uniform"),
-            KeyDist::Zipf(s) => write!(f, "zipf:{s}"),
-        }
-    }
-}
-
-impl FromStr for ValueSize {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<ValueSize, String> {
-        let bad = || "expected BYTES or MIN..MAX".to_owned();
-        let (min, max) = text.split_once("..").unwrap_or((text, text));
-        let size = ValueSize {
-            bytes_min: min.parse().map_err(|_| bad())?,
-            bytes_max: max.parse().map_err(|_| bad())?,
-        };
-        check_value_size(size).map_err(|error| error.to_string())?;
-        Ok(size)
-    }
-}
-
-impl fmt::Display for ValueSize {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.bytes_min == self.bytes_max {
-            write!(f, "{}", self.bytes_min)
-        } else {
-            write!(f, "{}..{}", self.bytes_min, self.bytes_max)
-        }
     }
 }
 
@@ -112,20 +37,21 @@ impl FromStr for Mix {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Mix, String> {
-        let mut mix = Mix { get: 0, set: 0, delete: 0 };
+        let mut mix = Mix::default();
         for part in text.split(',') {
-            let bad = || format!("expected get=9,set=1,delete=0, not '{part}'");
+            let bad = || format!("expected get=9,set=1,delete=0,touch=0, not '{part}'");
             let (name, weight) = part.split_once('=').ok_or_else(bad)?;
             let weight: u32 = weight.trim().parse().map_err(|_| bad())?;
             let slot = match name.trim() {
                 "get" => &mut mix.get,
                 "set" => &mut mix.set,
                 "delete" => &mut mix.delete,
+                "touch" => &mut mix.touch,
                 _ => return Err(bad()),
             };
             *slot = weight;
         }
-        if (mix.get, mix.set, mix.delete) == (0, 0, 0) {
+        if mix.total() == 0 {
             return Err("at least one operation needs a weight above 0".to_owned());
         }
         Ok(mix)
@@ -134,7 +60,75 @@ impl FromStr for Mix {
 
 impl fmt::Display for Mix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "get={},set={},delete={}", self.get, self.set, self.delete)
+        write!(f, "get={},set={},delete={}", self.get, self.set, self.delete)?;
+        if self.touch > 0 { write!(f, ",touch={}", self.touch) } else { Ok(()) }
+    }
+}
+
+impl FromStr for Multiget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Multiget, String> {
+        let bad = || format!("expected KEYS or MIN..MAX, 1 to {MULTIGET_MAX}");
+        let (min, max) = text.split_once("..").unwrap_or((text, text));
+        let keys_min: usize = min.parse().map_err(|_| bad())?;
+        let keys_max: usize = max.parse().map_err(|_| bad())?;
+        if keys_min == 0 || keys_max < keys_min || keys_max > MULTIGET_MAX {
+            return Err(bad());
+        }
+        Ok(Multiget { keys_min, keys_max })
+    }
+}
+
+impl fmt::Display for Multiget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.keys_min == self.keys_max {
+            write!(f, "{}", self.keys_min)
+        } else {
+            write!(f, "{}..{}", self.keys_min, self.keys_max)
+        }
+    }
+}
+
+impl FromStr for Steer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Steer, String> {
+        match text {
+            "none" => Ok(Steer::None),
+            "core-ports" => Ok(Steer::Slots),
+            _ => Err("expected none or core-ports".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Steer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Steer::None => "none",
+            Steer::Slots => "core-ports",
+        })
+    }
+}
+
+impl FromStr for Guards {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Guards, String> {
+        match text {
+            "strict" => Ok(Guards::Strict),
+            "lenient" => Ok(Guards::Lenient),
+            _ => Err("expected strict or lenient".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Guards {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Guards::Strict => "strict",
+            Guards::Lenient => "lenient",
+        })
     }
 }
 
@@ -204,8 +198,22 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * seconds_per_unit).map_err(|_| bad())
 }
 
+/// A time in the form that [`parse_duration`] reads, in the largest unit without a remainder.
+pub(crate) fn duration_text(time: Duration) -> String {
+    let ns = time.as_nanos();
+    for (unit_ns, unit) in
+        [(3_600_000_000_000, "h"), (60_000_000_000, "m"), (1_000_000_000, "s"), (1_000_000, "ms")]
+    {
+        if ns > 0 && ns.is_multiple_of(unit_ns) {
+            return format!("{}{unit}", ns / unit_ns);
+        }
+    }
+    format!("{}us", ns as f64 / 1e3)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::{Arrival, KeyDist, Preset, Profile, Rate, Ttl, ValueSize};
     use super::*;
 
     fn reads_back<T>(texts: &[&str])
@@ -229,23 +237,43 @@ mod tests {
 
     #[test]
     fn texts_read_back() {
-        reads_back::<Protocol>(&["resp", "resp3", "memcached"]);
+        reads_back::<Protocol>(&["resp", "resp3", "memcached", "meta"]);
         reads_back::<Rate>(&["60000", "0.5", "0.001", "1000000000"]);
-        reads_back::<KeyDist>(&["uniform", "zipf:0.99", "zipf:0"]);
-        reads_back::<ValueSize>(&["64", "64..1024"]);
-        reads_back::<Mix>(&["get=9,set=1,delete=0", "get=0,set=0,delete=3"]);
+        reads_back::<Arrival>(&["const", "poisson", "burst:10ms,1s", "file:/tmp/x"]);
+        reads_back::<Profile>(&["steps:10000@30s,50000.5@1m"]);
+        reads_back::<KeyDist>(&["uniform", "zipf:0.99", "zipf:0", "hotspot:0.1,0.9", "seq"]);
+        reads_back::<KeyDist>(&["latest:0.99", "gauss:0.1", "shift:zipf:1.2,every=10s"]);
+        reads_back::<KeyDist>(&["scan:0.99,0.2"]);
+        reads_back::<ValueSize>(&["64", "64..1024", "lognormal:250,0.7", "pareto:16,1.5"]);
+        reads_back::<ValueSize>(&["etc", "list:64=9,1024=1"]);
+        reads_back::<Ttl>(&["90s", "1500ms", "1s..1m", "exp:10s", "list:1s=1,1h=2"]);
+        reads_back::<Multiget>(&["1", "2..8"]);
+        reads_back::<Steer>(&["none", "core-ports"]);
+        reads_back::<Guards>(&["strict", "lenient"]);
+        reads_back::<Preset>(&Preset::ALL.map(|(name, _)| name));
+        reads_back::<Mix>(&["get=9,set=1,delete=0", "get=0,set=0,delete=3,touch=7"]);
         reads_back::<Verify>(&["full", "header", "off"]);
         reads_back::<Pace>(&["auto", "spin", "hybrid"]);
-        assert_eq!("get=9,set=1".parse(), Ok(Mix { get: 9, set: 1, delete: 0 }));
-        assert_eq!("64..64".parse(), Ok(ValueSize { bytes_min: 64, bytes_max: 64 }));
+        assert_eq!("get=9,set=1".parse(), Ok(Mix { get: 9, set: 1, ..Mix::default() }));
+        assert_eq!("64..64".parse(), Ok(ValueSize::fixed(64)));
+        assert_eq!("range:1,9".parse(), Ok(ValueSize::range(1, 9)));
+        assert_eq!("10k".parse(), Ok(Rate { millihertz: 10_000_000 }));
+        assert_eq!("1.5m".parse(), Ok(Rate { millihertz: 1_500_000_000 }));
     }
 
     #[test]
     fn bad_texts_are_refused() {
         refuses::<Protocol>(&["", "RESP", "http"]);
         refuses::<Rate>(&["", "0", "-1", "1e3", "0.0001", ".", "1.", "1000000001", "99999999999"]);
-        refuses::<KeyDist>(&["", "zipf", "zipf:", "zipf:-1", "zipf:nan", "zipf:101"]);
-        refuses::<ValueSize>(&["", "0", "9..8", "1..", "..1", "x"]);
+        refuses::<KeyDist>(&["", "zipf", "zipf:", "zipf:-1", "zipf:nan", "zipf:101", "seq:1"]);
+        refuses::<KeyDist>(&["hotspot:0.1", "hotspot:0,1", "gauss:0", "shift:zipf:1", "scan:1,2"]);
+        refuses::<Arrival>(&["", "burst", "burst:0s,1s", "burst:1s", "file:", "const:1"]);
+        refuses::<Profile>(&["", "steps:", "steps:10", "steps:0@1s", "steps:10@0s", "10@1s"]);
+        refuses::<ValueSize>(&["", "0", "9..8", "1..", "..1", "x", "list:1", "list:0=1"]);
+        refuses::<ValueSize>(&["list:1=0", "pareto:0,1", "lognormal:5", "hist:/nowhere"]);
+        refuses::<Ttl>(&["", "60", "1s..", "exp:", "list:1s"]);
+        refuses::<Multiget>(&["", "0", "2..1", "101"]);
+        refuses::<Preset>(&["", "none"]);
         refuses::<Mix>(&["", "get", "get=", "get=x", "put=1", "get=0", "get=1,"]);
         refuses::<Verify>(&["", "all"]);
         refuses::<Pace>(&["", "sleep"]);

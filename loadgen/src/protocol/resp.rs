@@ -3,42 +3,101 @@
 //!
 //! Cost: see the parent module.
 
-use std::time::Duration;
-
-use super::{Frame, Line, Op, Parsed, Reply, decimal, line};
+use super::{Line, Op, Parsed, Part, Reply, append_decimal, decimal, line};
 use crate::config::VALUE_BYTES_MAX;
 
 /// Deepest nesting that [`skip`] follows.
 const DEPTH_MAX: u32 = 8;
 
-/// The frames of GET, DEL and SET for keys of `key_bytes` bytes.
-pub(super) fn frames(key_bytes: usize, ttl: Option<Duration>) -> [Frame; 3] {
-    let arguments = if ttl.is_some() { 5 } else { 3 };
-    [
-        Frame::new(format!("*2\r\n$3\r\nGET\r\n${key_bytes}\r\n"), "\r\n"),
-        Frame::new(format!("*2\r\n$3\r\nDEL\r\n${key_bytes}\r\n"), "\r\n"),
-        Frame::new(format!("*{arguments}\r\n$3\r\nSET\r\n${key_bytes}\r\n"), "\r\n$"),
-    ]
+/// What precedes the key, by [`Op`], for keys of `key_bytes` bytes.
+pub(super) fn heads(key_bytes: usize, with_ttl: bool) -> [Vec<u8>; 4] {
+    let arguments = if with_ttl { 5 } else { 3 };
+    [(2, "GET"), (arguments, "SET"), (2, "DEL"), (3, "PEXPIRE")].map(|(count, name)| {
+        let name_bytes = name.len();
+        format!("*{count}\r\n${name_bytes}\r\n{name}\r\n${key_bytes}\r\n").into_bytes()
+    })
+}
+
+/// What precedes every key of a read of several.
+pub(super) fn key_head(key_bytes: usize) -> Vec<u8> {
+    format!("${key_bytes}\r\n").into_bytes()
+}
+
+fn append_number(number: u64, out: &mut Vec<u8>) {
+    let digits = number.checked_ilog10().unwrap_or(0) + 1;
+    out.push(b'$');
+    append_decimal(u64::from(digits), out);
+    out.extend_from_slice(b"\r\n");
+    append_decimal(number, out);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// What follows the value of a SET: `EX` with seconds, or `PX` where a fraction is needed.
-pub(super) fn set_end(ttl: Option<Duration>) -> Vec<u8> {
-    let Some(ttl) = ttl else { return b"\r\n".to_vec() };
-    let (unit, number) = if ttl.subsec_nanos() == 0 {
-        ("EX", u128::from(ttl.as_secs()))
-    } else {
-        ("PX", ttl.as_millis())
-    };
-    let number = number.to_string();
-    format!("\r\n$2\r\n{unit}\r\n${}\r\n{number}\r\n", number.len()).into_bytes()
+pub(super) fn append_set_end(ttl_ms: Option<u64>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\r\n");
+    match ttl_ms {
+        None => {}
+        Some(ttl_ms) if ttl_ms.is_multiple_of(1000) => {
+            out.extend_from_slice(b"$2\r\nEX\r\n");
+            append_number(ttl_ms / 1000, out);
+        }
+        Some(ttl_ms) => {
+            out.extend_from_slice(b"$2\r\nPX\r\n");
+            append_number(ttl_ms, out);
+        }
+    }
+}
+
+/// What follows the key of a PEXPIRE.
+pub(super) fn append_touch_end(ttl_ms: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\r\n");
+    append_number(ttl_ms, out);
 }
 
 /// The request that switches a connection to RESP3.
 pub(crate) const HELLO_3: &[u8] = b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n";
 
-/// Parses the reply to a request of kind `op`.
+/// Parses the reply to a request of kind `op`, or the part of one.
 #[inline]
-pub(super) fn parse(op: Op, input: &[u8]) -> Parsed<'_> {
+pub(super) fn parse(op: Op, part: Part, input: &[u8]) -> Parsed<'_> {
+    match part {
+        Part::First(count) => parse_first(count, input),
+        Part::Single | Part::Middle | Part::Last => parse_one(op, input),
+    }
+}
+
+/// The start of the reply to an MGET: the length of the array, and the first element.
+fn parse_first(count: u8, input: &[u8]) -> Parsed<'_> {
+    if input.first().is_none_or(|&kind| kind != b'*') {
+        // No array: an error for all keys, or nonsense.
+        return match parse_one(Op::Get, input) {
+            Parsed::Complete { reply: Reply::Hit { .. } | Reply::Miss, .. } => {
+                Parsed::Broken("one value instead of an array")
+            }
+            parsed => parsed,
+        };
+    }
+    let (text, line_bytes) = match line(input) {
+        Line::Whole(text, line_bytes) => (&text[1..], line_bytes),
+        Line::Torn => return Parsed::Incomplete { bytes_min: torn_min(input) },
+        Line::Broken => return Parsed::Broken("a line without a proper end"),
+    };
+    if decimal(text, u64::from(u8::MAX)) != Some(u64::from(count)) {
+        return Parsed::Broken("an array of another length than the keys asked for");
+    }
+    match parse_one(Op::Get, &input[line_bytes..]) {
+        Parsed::Complete { reply: Reply::Error(_), .. } => Parsed::Broken("an error in an array"),
+        Parsed::Complete { reply, consumed } => {
+            Parsed::Complete { reply, consumed: consumed + line_bytes }
+        }
+        Parsed::Incomplete { bytes_min } => {
+            Parsed::Incomplete { bytes_min: bytes_min + line_bytes }
+        }
+        Parsed::Broken(why) => Parsed::Broken(why),
+    }
+}
+
+fn parse_one(op: Op, input: &[u8]) -> Parsed<'_> {
     let Some((&kind, _)) = input.split_first() else {
         // The shortest reply is "_\r\n".
         return Parsed::Incomplete { bytes_min: 3 };
@@ -54,7 +113,7 @@ pub(super) fn parse(op: Op, input: &[u8]) -> Parsed<'_> {
         (b'$', Op::Get) => bulk(input, text, line_bytes, false),
         (b'_', Op::Get) if text.is_empty() => whole(Reply::Miss),
         (b'+', Op::Set) if text == b"OK" => whole(Reply::Done),
-        (b':', Op::Delete) if text == b"0" || text == b"1" => whole(Reply::Done),
+        (b':', Op::Delete | Op::Touch) if text == b"0" || text == b"1" => whole(Reply::Done),
         (b'-', _) => whole(Reply::Error(text)),
         (b'!', _) => bulk(input, text, line_bytes, true),
         _ => Parsed::Broken("a reply that does not fit the request"),
@@ -119,108 +178,5 @@ fn skip_nested(input: &[u8], depth: u32) -> Result<Option<usize>, &'static str> 
             Ok(Some(end))
         }
         _ => Err("an unknown type"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::tests::{survives_noise, torn_everywhere};
-    use super::super::{Codec, Op, Reply};
-    use super::*;
-    use crate::config::{Protocol, ValueSize};
-    use crate::keys::{KeyFormat, RUN_PREFIX};
-    use crate::ledger::Stamp;
-    use crate::value::{Sizes, Values};
-
-    const SAMPLES: [&[u8]; 9] = [
-        b"$5\r\nhello\r\n",
-        b"$0\r\n\r\n",
-        b"$-1\r\n",
-        b"_\r\n",
-        b"+OK\r\n",
-        b":1\r\n",
-        b"-ERR no\r\n",
-        b"!3\r\nERR\r\n",
-        b"$12\r\na\r\nb\r\nc\r\nd\r\n\r\n",
-    ];
-
-    #[test]
-    fn replies_torn_at_every_byte() {
-        let hit = |value| Reply::Hit { key: None, value };
-        torn_everywhere(parse, Op::Get, SAMPLES[0], hit(b"hello"));
-        torn_everywhere(parse, Op::Get, SAMPLES[1], hit(b""));
-        torn_everywhere(parse, Op::Get, SAMPLES[2], Reply::Miss);
-        torn_everywhere(parse, Op::Get, SAMPLES[3], Reply::Miss);
-        torn_everywhere(parse, Op::Set, SAMPLES[4], Reply::Done);
-        torn_everywhere(parse, Op::Delete, SAMPLES[5], Reply::Done);
-        for op in [Op::Get, Op::Set, Op::Delete] {
-            torn_everywhere(parse, op, SAMPLES[6], Reply::Error(b"ERR no"));
-            torn_everywhere(parse, op, SAMPLES[7], Reply::Error(b"ERR"));
-        }
-        torn_everywhere(parse, Op::Get, SAMPLES[8], hit(b"a\r\nb\r\nc\r\nd\r\n"));
-    }
-
-    #[test]
-    fn noise_is_survived() {
-        survives_noise(parse, &SAMPLES);
-    }
-
-    #[test]
-    fn replies_that_do_not_fit_are_broken() {
-        let cases: [(Op, &[u8]); 9] = [
-            (Op::Get, b"+OK\r\n"),
-            (Op::Set, b"$1\r\nx\r\n"),
-            (Op::Set, b"+QUEUED\r\n"),
-            (Op::Delete, b"+OK\r\n"),
-            (Op::Get, b"$2\r\nhello\r\n"),
-            (Op::Get, b"$-2\r\n"),
-            (Op::Get, b"$99999999999\r\n"),
-            (Op::Get, b"HTTP/1.1 400\r\n"),
-            (Op::Get, b"$5\nhello\n"),
-        ];
-        for (op, input) in cases {
-            assert!(matches!(parse(op, input), Parsed::Broken(_)), "{}", input.escape_ascii());
-        }
-        assert!(matches!(parse(Op::Get, &[b'-'; 100_000]), Parsed::Broken(_)));
-    }
-
-    #[test]
-    fn requests_have_the_exact_form() {
-        let keys = KeyFormat::new(RUN_PREFIX, 8, 100);
-        let codec = Codec::new(Protocol::Resp, keys.clone(), None);
-        let size = ValueSize { bytes_min: 3, bytes_max: 3 };
-        let values = Values::new(1, 1, Sizes::Range(size));
-        let mut out = Vec::new();
-        codec.append_get(7, &mut out);
-        assert_eq!(out, b"*2\r\n$3\r\nGET\r\n$8\r\nkey:0007\r\n");
-        out.clear();
-        codec.append_delete(7, &mut out);
-        assert_eq!(out, b"*2\r\n$3\r\nDEL\r\n$8\r\nkey:0007\r\n");
-        let mut value = [0; 3];
-        values.write(7, Stamp { version: 1, base: 1 }, &mut value);
-        for (ttl, start, end) in [
-            (None, "*3", "\r\n"),
-            (Some(60_000), "*5", "\r\n$2\r\nEX\r\n$2\r\n60\r\n"),
-            (Some(1500), "*5", "\r\n$2\r\nPX\r\n$4\r\n1500\r\n"),
-        ] {
-            let ttl = ttl.map(Duration::from_millis);
-            let codec = Codec::new(Protocol::Resp, keys.clone(), ttl);
-            out.clear();
-            codec.append_set(7, Stamp { version: 1, base: 1 }, &values, &mut out);
-            let head = format!("{start}\r\n$3\r\nSET\r\n$8\r\nkey:0007\r\n$3\r\n");
-            assert_eq!(out, [head.as_bytes(), &value, end.as_bytes()].concat());
-        }
-    }
-
-    #[test]
-    fn whole_values_of_every_type_are_skipped() {
-        let hello = b"%2\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nmodules\r\n*2\r\n:1\r\n#t\r\n";
-        for cut in 0..hello.len() {
-            assert_eq!(skip(&hello[..cut]), Ok(None));
-        }
-        assert_eq!(skip(hello), Ok(Some(hello.len())));
-        assert_eq!(skip(b"-NOPROTO no\r\n+"), Ok(Some(13)));
-        assert!(skip(b"?what\r\n").is_err());
-        assert!(skip("*1\r\n".repeat(20).as_bytes()).is_err(), "bounded depth");
     }
 }

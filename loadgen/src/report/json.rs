@@ -5,13 +5,15 @@ use serde_json::{Map, Value, json};
 
 use super::Report;
 use crate::config::{Load, RunConfig};
+use crate::hlog::Log;
 use crate::prefill::PrefillReport;
 use crate::recorder::{Class, ClassRecord, quantile_ns};
 use crate::replay::ReplayReport;
+use crate::series::Second;
 use crate::verify::WrongValue;
 
 /// Version of the form; it goes up when a name changes its meaning or goes away.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// The report of a run.
 pub(crate) fn run(report: &Report) -> Value {
@@ -35,6 +37,7 @@ pub(crate) fn run(report: &Report) -> Value {
         "fills": fills.map_or(0, |(_, record)| record.count()),
         "duration_s": report.duration_s,
         "rate": report.rate,
+        "offered": report.offered,
         "hits": report.total.hits,
         "misses": report.total.misses,
         "hit_ratio": report.hit_ratio(),
@@ -43,6 +46,13 @@ pub(crate) fn run(report: &Report) -> Value {
         "first_error": report.first_error,
         "unanswered": report.unanswered,
         "connections_lost": report.connections_lost,
+        "reconnected": report.reconnected,
+        "gap_s": report.gap_s,
+        "churned": report.churned,
+        "retransmits": report.retransmits,
+        "involuntary_switches": report.switches,
+        "busy": report.busy,
+        "stolen": report.stolen,
         "wrong": report.wrong,
         "wrong_values": wrong_values(&report.wrong_values),
         "client_cpu_ns_per_request": report.client_cpu_ns_per_request(),
@@ -55,6 +65,40 @@ pub(crate) fn run(report: &Report) -> Value {
         },
         "prefill": report.prefill.as_ref().map(prefill),
         "classes": classes,
+        "seconds": report.seconds.iter().map(second).collect::<Value>(),
+        "host": report
+            .facts
+            .iter()
+            .map(|(name, fact)| ((*name).to_owned(), Value::from(fact.as_str())))
+            .collect::<Map<String, Value>>(),
+    })
+}
+
+fn second(second: &Second) -> Value {
+    json!({
+        "second": second.second,
+        "requests": second.requests,
+        "hits": second.hits,
+        "misses": second.misses,
+        "errors": second.errors,
+        "p50_ns": second.p50_ns,
+        "p99_ns": second.p99_ns,
+        "p999_ns": second.p999_ns,
+        "max_ns": second.max_ns,
+        "lag_p99_ns": second.lag_p99_ns,
+    })
+}
+
+/// The sums of an interval log, by tag.
+pub(crate) fn log(log: &Log) -> Value {
+    let tags: Map<String, Value> =
+        log.sums.iter().map(|(tag, sum)| (tag.clone(), quantiles(sum))).collect();
+    json!({
+        "schema": SCHEMA,
+        "command": "report",
+        "rows": log.rows,
+        "duration_s": log.duration_s,
+        "tags": tags,
     })
 }
 
@@ -114,7 +158,12 @@ fn config(config: &RunConfig) -> Value {
         "protocol": config.protocol.to_string(),
         "connections": config.connections,
         "pipeline": config.pipeline,
+        "steer": config.steer.to_string(),
         "rate": rate,
+        "arrival": config.arrival.to_string(),
+        "profile": (!config.profile.steps.is_empty()).then(|| config.profile.to_string()),
+        "backlog_max_s": config.backlog_max.as_secs_f64(),
+        "churn": config.churn.map(crate::config::Rate::per_second),
         "duration_s": config.duration.as_secs_f64(),
         "warmup_s": config.warmup.as_secs_f64(),
         "requests": config.requests,
@@ -123,7 +172,9 @@ fn config(config: &RunConfig) -> Value {
         "key_dist": config.key_dist.to_string(),
         "value_size": config.value_size.to_string(),
         "mix": config.mix.to_string(),
-        "ttl_s": config.ttl.map(|ttl| ttl.as_secs_f64()),
+        "ttl": config.ttl.as_ref().map(ToString::to_string),
+        "multiget": config.multiget.to_string(),
+        "hot_one": config.hot_one,
         "prefill": config.prefill,
         "read_through": config.read_through,
         "seed": config.seed,
@@ -131,6 +182,7 @@ fn config(config: &RunConfig) -> Value {
         "threads": config.threads,
         "verify": config.verify.to_string(),
         "pace": config.pace.to_string(),
+        "guards": config.guards.to_string(),
     })
 }
 

@@ -6,12 +6,22 @@ use hdrhistogram::Histogram;
 
 use super::Report;
 use crate::config::{Load, RunConfig};
+use crate::hlog::Log;
 use crate::prefill::PrefillReport;
 use crate::recorder::{ClassRecord, quantile_ns};
 use crate::replay::ReplayReport;
 use crate::verify::WrongValue;
 
 const QUANTILES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 0.9999];
+
+/// The facts of the host that the text shows, with their names there; the JSON has all.
+const FACTS: [(&str, &str); 5] = [
+    ("kernel", "kernel"),
+    ("cpu", "CPU"),
+    ("cpus_allowed", "CPUs"),
+    ("governor", "governor"),
+    ("clocksource", "clock"),
+];
 
 /// The report of a run.
 pub(crate) fn run(report: &Report) -> String {
@@ -33,6 +43,11 @@ pub(crate) fn run(report: &Report) -> String {
         let _ = writeln!(out, "filled      {present} of {keys} keys present, in {seconds:.1} s");
     }
     let _ = writeln!(out, "config      {}", config(&report.config));
+    for (name, shown) in FACTS {
+        if let Some((_, fact)) = report.facts.iter().find(|(fact, _)| *fact == name) {
+            let _ = writeln!(out, "{shown:<12}{fact}");
+        }
+    }
     let _ = writeln!(out, "seed        {} (run {:08x})", report.config.seed, report.run_id);
     for warning in &report.warnings {
         let _ = writeln!(out, "note        {warning}");
@@ -49,13 +64,13 @@ fn headline(report: &Report, out: &mut String) {
     let (requests, rate) = (report.requests, report.rate);
     let seconds = report.duration_s;
     let p99 = time(quantile_ns(&report.total.response, 0.99));
-    let _ = match report.config.load {
-        Load::Open(offered) => writeln!(
+    let _ = match report.offered {
+        Some(offered) => writeln!(
             out,
             "{rate:.1} requests/s of {offered} offered (open loop, {requests} in {seconds:.2} s)\n\
              p99 response {p99}"
         ),
-        Load::Closed => writeln!(
+        None => writeln!(
             out,
             "{rate:.1} requests/s (closed loop, {requests} in {seconds:.2} s)\n\
              p99 response {p99} (closed loop: latency is not comparable)"
@@ -108,6 +123,23 @@ fn pacing(report: &Report, out: &mut String) {
         let _ = write!(out, ", woke late by p50 {p50}, p99 {p99}");
     }
     out.push('\n');
+}
+
+/// The sums of an interval log, by tag.
+pub(crate) fn log(log: &Log) -> String {
+    let mut out = String::new();
+    let _ = writeln!(out, "{} rows over {:.1} s", log.rows, log.duration_s);
+    let _ = writeln!(
+        out,
+        "\n{:<18}{:>11} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "", "count", "p50", "p90", "p99", "p99.9", "p99.99", "max", "mean"
+    );
+    for (tag, sum) in &log.sums {
+        let name = if tag.is_empty() { "(no tag)" } else { tag };
+        let _ = write!(out, "{name:<18}{:>11}", sum.len());
+        times(sum, &mut out);
+    }
+    out
 }
 
 /// The report of a filling.
@@ -164,10 +196,13 @@ fn wrong_values(values: &[WrongValue], count: u64, out: &mut String) {
 
 fn config(config: &RunConfig) -> String {
     let load = match config.load {
-        Load::Open(rate) => format!("rate {rate}"),
+        Load::Open(_) if !config.profile.steps.is_empty() => {
+            format!("profile {} {}", config.profile, config.arrival)
+        }
+        Load::Open(rate) => format!("rate {rate} {}", config.arrival),
         Load::Closed => "closed".to_owned(),
     };
-    let ttl = config.ttl.map_or(String::new(), |ttl| format!(", ttl {ttl:?}"));
+    let ttl = config.ttl.as_ref().map_or(String::new(), |ttl| format!(", ttl {ttl}"));
     let fill = if config.read_through { ", read-through" } else { "" };
     format!(
         "{} {}, {load}, {} connections x pipeline {}, {} threads, {} keys of {} bytes {}, \

@@ -1,23 +1,27 @@
 //! What goes into a worker and what comes out of it.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
+
+use pinion_router::CoreCount;
+
+use crate::connector::{Fresh, Wanted};
 
 use crate::pace::PaceCost;
 use crate::protocol::Codec;
 use crate::recorder::Recorder;
 use crate::schedule::Schedule;
+use crate::series::Cutter;
 use crate::verify::{Verifier, WrongValue};
 
 /// What decides when a worker sends.
 pub(crate) enum Arrivals {
-    /// At the times of a schedule, up to the request number `end`.
+    /// At the times of a schedule.
     Open {
         /// The worker's share of the schedule.
         schedule: Schedule,
-        /// Number of the first request that is measured.
-        measure_from: u64,
-        /// Number of the first request that is not sent any more.
-        end: u64,
+        /// It is stopped when it falls further behind than this, in nanoseconds.
+        backlog_max_ns: u64,
     },
     /// Whenever a connection has room; times are in nanoseconds after the start.
     Closed {
@@ -60,6 +64,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) codec: &'a Codec,
     /// The judge of the values.
     pub(crate) verifier: &'a Verifier,
+    /// How many targets share the slots of the keys; `None` if every target takes every key.
+    pub(crate) owners: Option<CoreCount>,
     /// A [`Stop`]; the first reason stays.
     pub(crate) stop: &'a AtomicU8,
 }
@@ -106,11 +112,25 @@ pub(crate) struct Plan<S> {
     pub(crate) read_through: bool,
     /// Whether to poll instead of sleeping.
     pub(crate) spin: bool,
+    /// Nanoseconds between two connections that are replaced; `None` to keep all.
+    pub(crate) churn_ns: Option<u64>,
+}
+
+/// What joins a worker to the other threads of its phase.
+pub(crate) struct Links {
+    /// The number of the worker.
+    pub(crate) worker: usize,
+    /// Asks for connections.
+    pub(crate) wanted: Sender<Wanted>,
+    /// Brings them.
+    pub(crate) fresh: Receiver<Fresh>,
+    /// Hands over what was measured.
+    pub(crate) cutter: Cutter,
 }
 
 /// What a worker brings home.
 pub(crate) struct Outcome {
-    /// The measurements.
+    /// The measurements since the last that were handed over.
     pub(crate) recorder: Recorder,
     /// What waiting cost.
     pub(crate) pace: PaceCost,
@@ -124,6 +144,18 @@ pub(crate) struct Outcome {
     pub(crate) unanswered: u64,
     /// Connections that broke.
     pub(crate) connections_lost: u64,
+    /// Connections that were opened in place of broken ones.
+    pub(crate) reconnected: u64,
+    /// Time that slots of broken connections stood empty, over all of them.
+    pub(crate) gap_ns: u64,
+    /// Connections that were replaced on purpose.
+    pub(crate) churned: u64,
+    /// Segments that TCP had to send again.
+    pub(crate) retransmits: u64,
+    /// Involuntary context switches of the thread.
+    pub(crate) switches: u64,
+    /// Largest share of a CPU that a worker used besides polling, in the measured phase.
+    pub(crate) busy: f64,
     /// The first error, in words.
     pub(crate) first_error: Option<String>,
     /// Wrong values.
@@ -143,9 +175,34 @@ impl Outcome {
             last_done_ns: 0,
             unanswered: 0,
             connections_lost: 0,
+            reconnected: 0,
+            gap_ns: 0,
+            churned: 0,
+            retransmits: 0,
+            switches: 0,
+            busy: 0.0,
             first_error: None,
             wrong_count: 0,
             wrong: Vec::new(),
         }
+    }
+    /// Adds what another worker brought.
+    pub(crate) fn merge(&mut self, mut other: Outcome) {
+        self.recorder.merge(&other.recorder);
+        self.pace.merge(&other.pace);
+        self.cpu_ns += other.cpu_ns;
+        self.last_sent_ns = self.last_sent_ns.max(other.last_sent_ns);
+        self.last_done_ns = self.last_done_ns.max(other.last_done_ns);
+        self.unanswered += other.unanswered;
+        self.connections_lost += other.connections_lost;
+        self.reconnected += other.reconnected;
+        self.gap_ns += other.gap_ns;
+        self.churned += other.churned;
+        self.retransmits += other.retransmits;
+        self.switches += other.switches;
+        self.busy = self.busy.max(other.busy);
+        self.first_error = self.first_error.take().or(other.first_error);
+        self.wrong_count += other.wrong_count;
+        self.wrong.append(&mut other.wrong);
     }
 }

@@ -11,7 +11,7 @@ use crate::protocol::{Op, Parsed, Reply};
 use crate::recorder::Class;
 use crate::source::Source;
 use crate::sys::monotonic_ns;
-use crate::verify::WrongValue;
+use crate::verify::{Asked, WrongValue};
 
 /// Most wrong values that are kept in full; the others are counted.
 const WRONG_KEPT_MAX: usize = 10;
@@ -30,6 +30,7 @@ impl<S: Source> Worker<'_, S> {
                 if let Err(why) = self.take_in(index, &scratch[..bytes], done_ns) {
                     self.give_up(index, &why);
                 }
+                self.leave_if_idle(index);
                 self.offer(index);
             }
             Received::Nothing => {}
@@ -60,16 +61,20 @@ impl<S: Source> Worker<'_, S> {
         let mut at = 0;
         while at < input.len() {
             let rest = &input[at..];
-            let Some(op) = self.connections[index].front().map(|pending| pending.op) else {
+            let Some(ask) = self.connections[index].front().map(Pending::ask) else {
                 let shown = rest[..rest.len().min(80)].escape_ascii();
                 return Err(format!("the server sent what nobody asked for: {shown}"));
             };
-            match codec.parse(op, rest) {
+            match codec.parse(ask, rest) {
                 Parsed::Complete { reply, consumed } => {
                     at += consumed;
                     if let Some(pending) = self.connections[index].pop() {
-                        self.outstanding -= 1;
+                        self.outstanding -= usize::from(pending.part.ends());
                         self.reply(&pending, reply, done_ns);
+                        let refused = matches!(reply, Reply::Error(_)) && codec.error_ends_read();
+                        if refused && !pending.part.ends() {
+                            self.skip_read(index, done_ns);
+                        }
                     }
                 }
                 Parsed::Incomplete { bytes_min } => return Ok((at, bytes_min)),
@@ -82,11 +87,26 @@ impl<S: Source> Worker<'_, S> {
         Ok((at, 0))
     }
 
+    /// Takes the remaining keys of a refused read off the queue.
+    #[cold]
+    fn skip_read(&mut self, index: usize, done_ns: u64) {
+        while let Some(pending) = self.connections[index].pop() {
+            if pending.part.ends() {
+                self.outstanding -= 1;
+                self.totals.done += 1;
+                if pending.measured {
+                    self.record(&pending, done_ns);
+                }
+                return;
+            }
+        }
+    }
+
     fn reply(&mut self, pending: &Pending, reply: Reply<'_>, done_ns: u64) {
         let verifier = self.shared.verifier;
         let key = u64::from(pending.key);
         let stamp = Stamp { version: pending.version, base: pending.base };
-        self.totals.done += 1;
+        self.totals.done += u64::from(pending.part.ends());
         let (mut hit_bytes, mut miss_bytes, mut error) = (None, None, false);
         match reply {
             Reply::Hit { key: named, value } => {
@@ -100,11 +120,14 @@ impl<S: Source> Worker<'_, S> {
                     self.fills.push_back(Fill { key, intended_ns: done_ns, measured });
                 }
             }
-            Reply::Done => verifier.written(key, stamp, pending.op == Op::Delete),
+            Reply::Done if pending.op == Op::Touch => verifier.touched(key),
+            Reply::Done => verifier.written(key, stamp, pending.op == Op::Delete, done_ns),
             Reply::Error(text) => {
                 error = true;
-                if pending.op != Op::Get {
-                    verifier.refused(key);
+                match pending.op {
+                    Op::Get => {}
+                    Op::Touch => verifier.touched(key),
+                    Op::Set | Op::Delete => verifier.refused(key),
                 }
                 note(&mut self.out, || format!("the server said: {}", text.escape_ascii()));
             }
@@ -119,7 +142,9 @@ impl<S: Source> Worker<'_, S> {
             record.hit_bytes += hit_bytes.unwrap_or(0);
             record.miss_bytes += miss_bytes.unwrap_or(0);
             record.errors += u64::from(error);
-            self.record(pending, done_ns);
+            if pending.part.ends() {
+                self.record(pending, done_ns);
+            }
         }
     }
 
@@ -131,7 +156,10 @@ impl<S: Source> Worker<'_, S> {
             Some(named) => verifier.named(keys, key, named),
             None => Ok(()),
         }
-        .and_then(|()| verifier.read(keys, key, pending.version, value));
+        .and_then(|()| {
+            let asked = Asked { floor: pending.version, issued_ns: pending.issued_ns };
+            verifier.read(keys, key, asked, value)
+        });
         if let Err(wrong) = verdict {
             self.accuse(*wrong);
         }
@@ -148,7 +176,7 @@ impl<S: Source> Worker<'_, S> {
 
     /// Writes down the times of a measured request.
     #[inline]
-    fn record(&mut self, pending: &Pending, done_ns: u64) {
+    pub(super) fn record(&mut self, pending: &Pending, done_ns: u64) {
         // A refusal can arrive before the last byte of the request has been accepted.
         let sent_ns = if pending.sent_ns == 0 { done_ns } else { pending.sent_ns };
         self.out.recorder.class(pending.class).record(pending.intended_ns, sent_ns, done_ns);
@@ -157,44 +185,11 @@ impl<S: Source> Worker<'_, S> {
         }
         self.out.last_done_ns = self.out.last_done_ns.max(done_ns);
     }
-
-    /// Closes a connection; its requests are errors from now on.
-    #[cold]
-    pub(super) fn give_up(&mut self, index: usize, why: &str) {
-        let connection = &mut self.connections[index];
-        if !connection.open {
-            return;
-        }
-        connection.open = false;
-        self.open_count -= 1;
-        // The descriptor stays open until the worker ends, so a failure here has no consequence:
-        // events of a connection that is not open are ignored.
-        let _ = self.epoll.remove(connection.fd());
-        self.out.connections_lost += 1;
-        note(&mut self.out, || why.to_owned());
-        self.abandon_queue(index);
-    }
-
-    /// Records the requests of a connection that will not be answered, with the age they reached.
-    ///
-    /// Their versions stay in flight in the ledger: the server may still execute them.
-    pub(super) fn abandon_queue(&mut self, index: usize) {
-        let now_ns = monotonic_ns();
-        while let Some(pending) = self.connections[index].pop() {
-            self.outstanding -= 1;
-            self.out.unanswered += 1;
-            self.totals.errors += 1;
-            if pending.measured {
-                self.out.recorder.class(pending.class).errors += 1;
-                self.record(&pending, now_ns);
-            }
-        }
-    }
 }
 
 /// Keeps the first error.
 #[cold]
-fn note(out: &mut Outcome, text: impl FnOnce() -> String) {
+pub(super) fn note(out: &mut Outcome, text: impl FnOnce() -> String) {
     if out.first_error.is_none() {
         out.first_error = Some(text());
     }

@@ -1,12 +1,13 @@
-//! A small cache server for the tests: real sockets, a thread per connection, RESP and memcached
-//! text told apart by the first byte, and faults on demand.
+//! A small cache server for the tests: real sockets, a thread per connection, RESP and the
+//! protocols of memcached told apart by the command, and faults on demand.
 //!
 //! It is as simple as it can be on purpose: one map behind one lock.
 #![expect(dead_code, reason = "each test file uses its own part of it")]
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -26,6 +27,10 @@ pub(crate) enum Fault {
     IgnoreOverwrite,
     /// Acknowledges every delete of an existing key without carrying it out.
     IgnoreDelete,
+    /// Serves values for ever, whatever lifetime they were given.
+    IgnoreExpiry,
+    /// Closes every connection after 50 requests, and its listener takes new ones.
+    HangupOften,
     /// Refuses every 50th write.
     Refuse,
     /// Answers every 50th request with something that is no reply.
@@ -61,6 +66,8 @@ pub(crate) enum Command {
     Get(Vec<u8>),
     Set(Vec<u8>, Vec<u8>, Option<String>),
     Delete(Vec<u8>),
+    Touch(Vec<u8>, u64),
+    MultiGet(Vec<Vec<u8>>),
     Hello,
 }
 
@@ -72,16 +79,21 @@ pub(crate) struct State {
     store: Mutex<Store>,
 }
 
+struct Item {
+    value: Vec<u8>,
+    deadline: Option<Instant>,
+}
+
 #[derive(Default)]
 struct Store {
-    items: HashMap<Vec<u8>, Vec<u8>>,
+    items: HashMap<Vec<u8>, Item>,
     order: VecDeque<Vec<u8>>,
     log: Vec<Command>,
 }
 
 /// A running server; its threads end with the test process.
 pub(crate) struct Server {
-    /// Its address.
+    /// Its address, as the tool takes it.
     pub(crate) target: String,
     /// Its state.
     pub(crate) state: Arc<State>,
@@ -92,20 +104,35 @@ impl Server {
     pub(crate) fn start(behaviour: Behaviour) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let target = listener.local_addr().expect("bound").to_string();
-        let state = Arc::new(State {
-            behaviour,
-            started: Instant::now(),
-            requests: AtomicU64::new(0),
-            store: Mutex::default(),
-        });
+        let state = State::new(behaviour);
         let shared = state.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let state = shared.clone();
-                std::thread::spawn(move || serve(stream, &state));
+                std::thread::spawn(move || {
+                    stream.set_nodelay(true).expect("a socket");
+                    let output = stream.try_clone().expect("a socket");
+                    serve(BufReader::with_capacity(1 << 16, stream), output, &state);
+                });
             }
         });
         Server { target, state }
+    }
+
+    /// Another way to the same items: a Unix socket at `path`.
+    pub(crate) fn listen_on(&self, path: &std::path::Path) -> String {
+        let listener = UnixListener::bind(path).expect("a free path");
+        let shared = self.state.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let state = shared.clone();
+                std::thread::spawn(move || {
+                    let output: UnixStream = stream.try_clone().expect("a socket");
+                    serve(BufReader::with_capacity(1 << 16, stream), output, &state);
+                });
+            }
+        });
+        format!("unix:{}", path.display())
     }
 
     pub(crate) fn with_fault(fault: Fault) -> Server {
@@ -122,8 +149,21 @@ impl Server {
     }
 }
 
+impl State {
+    fn new(behaviour: Behaviour) -> Arc<State> {
+        Arc::new(State {
+            behaviour,
+            started: Instant::now(),
+            requests: AtomicU64::new(0),
+            store: Mutex::default(),
+        })
+    }
+}
+
 enum Answer {
     Value(Vec<u8>, Vec<u8>),
+    Values(Vec<(Vec<u8>, Option<Vec<u8>>)>),
+    Touched(bool),
     Miss,
     Stored,
     Deleted(bool),
@@ -132,22 +172,30 @@ enum Answer {
     Garbage,
 }
 
-fn serve(stream: TcpStream, state: &State) {
-    stream.set_nodelay(true).expect("a socket");
-    let mut output = stream.try_clone().expect("a socket");
-    let mut input = BufReader::new(stream);
-    loop {
+/// How a command was said, and how it is answered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    Resp,
+    Text,
+    Meta,
+}
+
+fn serve(mut input: impl BufRead, mut output: impl Write, state: &State) {
+    for served in 1.. {
         let first = match input.fill_buf() {
             Ok([]) | Err(_) => return,
             Ok(bytes) => bytes[0],
         };
-        let resp = first == b'*';
-        let command = if resp { read_resp(&mut input) } else { read_memcached(&mut input) };
-        let Some(command) = command else { return };
+        let said = match first {
+            b'*' => read_resp(&mut input).map(|command| (command, Dialect::Resp)),
+            _ => read_memcached(&mut input),
+        };
+        let Some((command, dialect)) = said else { return };
         stall(state);
         let number = state.requests.fetch_add(1, Ordering::Relaxed) + 1;
         match state.behaviour.fault {
             Fault::Hangup if number == 50 => return,
+            Fault::HangupOften if served == 50 => return,
             Fault::Silence if number >= 50 => {
                 std::thread::sleep(Duration::from_secs(3600));
                 return;
@@ -155,7 +203,11 @@ fn serve(stream: TcpStream, state: &State) {
             _ => {}
         }
         let answer = execute(command, state, number);
-        let bytes = if resp { resp_answer(answer) } else { memcached_answer(answer) };
+        let bytes = match dialect {
+            Dialect::Resp => resp_answer(answer),
+            Dialect::Text => text_answer(answer),
+            Dialect::Meta => meta_answer(answer),
+        };
         if output.write_all(&bytes).is_err() {
             return;
         }
@@ -179,25 +231,32 @@ fn execute(command: Command, state: &State, number: u64) -> Answer {
     match command {
         _ if fault == Fault::Garbage && now => Answer::Garbage,
         Command::Hello => Answer::Hello(state.behaviour.resp3),
-        Command::Get(key) => {
-            let Some(mut value) = store.items.get(&key).cloned() else { return Answer::Miss };
-            if now && fault == Fault::FlipBit {
-                *value.last_mut().expect("not empty") ^= 0x10;
-            } else if now && fault == Fault::Truncate {
-                value.pop();
-            } else if now && fault == Fault::SwapKeys {
-                let other = store.items.iter().find(|(other, _)| **other != key);
-                value = other.expect("more than one key").1.clone();
-            }
-            Answer::Value(key, value)
+        Command::Get(key) => match store.read(&key, fault, now) {
+            Some(value) => Answer::Value(key, value),
+            None => Answer::Miss,
+        },
+        Command::MultiGet(keys) => {
+            let read = |key: Vec<u8>| {
+                let value = store.read(&key, fault, now);
+                (key, value)
+            };
+            Answer::Values(keys.into_iter().map(read).collect())
         }
-        Command::Set(key, value, _) => {
+        Command::Touch(key, ttl_ms) => {
+            let known = store.live(&key, fault).is_some();
+            if let Some(item) = store.items.get_mut(&key).filter(|_| known) {
+                item.deadline = Some(Instant::now() + Duration::from_millis(ttl_ms));
+            }
+            Answer::Touched(known)
+        }
+        Command::Set(key, value, ttl) => {
             let known = store.items.contains_key(&key);
             if now && fault == Fault::Refuse {
                 return Answer::Refused;
             }
             if !(now && known && fault == Fault::IgnoreOverwrite) {
-                store.items.insert(key.clone(), value);
+                let deadline = ttl.map(|ttl| Instant::now() + lifetime(&ttl));
+                store.items.insert(key.clone(), Item { value, deadline });
             }
             if !known {
                 store.order.push_back(key);
@@ -218,12 +277,52 @@ fn execute(command: Command, state: &State, number: u64) -> Answer {
     }
 }
 
+impl Store {
+    fn live(&self, key: &[u8], fault: Fault) -> Option<&Item> {
+        let item = self.items.get(key)?;
+        let expired = item.deadline.is_some_and(|deadline| deadline <= Instant::now());
+        (!expired || fault == Fault::IgnoreExpiry).then_some(item)
+    }
+
+    /// The value of a key, wrong if the fault says so; `now` is true for every 50th request.
+    fn read(&self, key: &[u8], fault: Fault, now: bool) -> Option<Vec<u8>> {
+        let mut value = self.live(key, fault)?.value.clone();
+        if now && fault == Fault::FlipBit {
+            *value.last_mut().expect("not empty") ^= 0x10;
+        } else if now && fault == Fault::Truncate {
+            value.pop();
+        } else if now && fault == Fault::SwapKeys {
+            let other = self.items.iter().find(|(other, _)| other.as_slice() != key);
+            value = other.expect("more than one key").1.value.clone();
+        }
+        Some(value)
+    }
+}
+
+/// A lifetime as the command said it: `EX 60`, `PX 1500` or seconds.
+fn lifetime(text: &str) -> Duration {
+    let (unit, number) = text.split_once(' ').unwrap_or(("EX", text));
+    let number = number.parse().expect("a number");
+    if unit == "PX" { Duration::from_millis(number) } else { Duration::from_secs(number) }
+}
+
+fn bulk(value: Option<&[u8]>) -> Vec<u8> {
+    match value {
+        None => b"$-1\r\n".to_vec(),
+        Some(value) => [format!("${}\r\n", value.len()).as_bytes(), value, b"\r\n"].concat(),
+    }
+}
+
 fn resp_answer(answer: Answer) -> Vec<u8> {
     match answer {
-        Answer::Value(_, value) => {
-            [format!("${}\r\n", value.len()).as_bytes(), &value, b"\r\n"].concat()
+        Answer::Value(_, value) => bulk(Some(&value)),
+        Answer::Values(values) => {
+            let mut out = format!("*{}\r\n", values.len()).into_bytes();
+            values.iter().for_each(|(_, value)| out.extend(bulk(value.as_deref())));
+            out
         }
-        Answer::Miss => b"$-1\r\n".to_vec(),
+        Answer::Touched(known) => format!(":{}\r\n", u8::from(known)).into_bytes(),
+        Answer::Miss => bulk(None),
         Answer::Stored => b"+OK\r\n".to_vec(),
         Answer::Deleted(known) => format!(":{}\r\n", u8::from(known)).into_bytes(),
         Answer::Refused => b"-OOM no memory left\r\n".to_vec(),
@@ -233,12 +332,22 @@ fn resp_answer(answer: Answer) -> Vec<u8> {
     }
 }
 
-fn memcached_answer(answer: Answer) -> Vec<u8> {
+fn text_value(key: &[u8], value: &[u8]) -> Vec<u8> {
+    let length = format!(" 0 {}\r\n", value.len());
+    [b"VALUE ", key, length.as_bytes(), value, b"\r\n"].concat()
+}
+
+fn text_answer(answer: Answer) -> Vec<u8> {
     match answer {
-        Answer::Value(key, value) => {
-            let length = format!(" 0 {}\r\n", value.len());
-            [b"VALUE ", &key[..], length.as_bytes(), &value, b"\r\nEND\r\n"].concat()
+        Answer::Value(key, value) => [&text_value(&key, &value)[..], b"END\r\n"].concat(),
+        Answer::Values(values) => {
+            let found = values.iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
+            let mut out: Vec<u8> = found.flat_map(|(key, value)| text_value(key, value)).collect();
+            out.extend(b"END\r\n");
+            out
         }
+        Answer::Touched(true) => b"TOUCHED\r\n".to_vec(),
+        Answer::Touched(false) => b"NOT_FOUND\r\n".to_vec(),
         Answer::Miss => b"END\r\n".to_vec(),
         Answer::Stored => b"STORED\r\n".to_vec(),
         Answer::Deleted(true) => b"DELETED\r\n".to_vec(),
@@ -246,6 +355,19 @@ fn memcached_answer(answer: Answer) -> Vec<u8> {
         Answer::Refused => b"SERVER_ERROR out of memory\r\n".to_vec(),
         Answer::Hello(_) => b"ERROR\r\n".to_vec(),
         Answer::Garbage => b"HTTP/1.1 400 Bad Request\r\n".to_vec(),
+    }
+}
+
+fn meta_answer(answer: Answer) -> Vec<u8> {
+    match answer {
+        Answer::Value(key, value) => {
+            let head = format!("VA {} k", value.len());
+            [head.as_bytes(), &key, b"\r\n", &value, b"\r\n"].concat()
+        }
+        Answer::Touched(true) | Answer::Stored | Answer::Deleted(true) => b"HD\r\n".to_vec(),
+        Answer::Touched(false) | Answer::Miss => b"EN\r\n".to_vec(),
+        Answer::Deleted(false) => b"NF\r\n".to_vec(),
+        other => text_answer(other),
     }
 }
 
@@ -279,22 +401,46 @@ fn read_resp(input: &mut impl BufRead) -> Option<Command> {
             Command::Set(words[1].clone(), words[2].clone(), Some(ttl))
         }
         ("DEL", 2) => Command::Delete(words[1].clone()),
+        ("PEXPIRE", 3) => Command::Touch(words[1].clone(), text(2).parse().ok()?),
+        ("MGET", _) => Command::MultiGet(words[1..].to_vec()),
         ("HELLO", 2) => Command::Hello,
         other => panic!("an unexpected command: {other:?}"),
     })
 }
 
-fn read_memcached(input: &mut impl BufRead) -> Option<Command> {
+fn read_memcached(input: &mut impl BufRead) -> Option<(Command, Dialect)> {
     let line = line(input)?;
     let words: Vec<&str> = line.split(' ').collect();
-    Some(match words[..] {
-        ["get", key] => Command::Get(key.into()),
+    let ttl = |seconds: &str| (seconds != "0").then(|| seconds.to_owned());
+    let touch = |key: &str, seconds: &str| {
+        let ttl_ms = seconds.parse::<u64>().ok()? * 1000;
+        Some(Command::Touch(key.into(), ttl_ms))
+    };
+    let (command, dialect) = match words[..] {
+        ["get", key] => (Command::Get(key.into()), Dialect::Text),
+        ["get", ref keys @ ..] => {
+            let keys = keys.iter().map(|&key| key.into()).collect();
+            (Command::MultiGet(keys), Dialect::Text)
+        }
         ["set", key, "0", ttl_s, length] => {
             let value = bytes(input, length.parse().ok()?)?;
-            let ttl = (ttl_s != "0").then(|| ttl_s.to_owned());
-            Command::Set(key.into(), value, ttl)
+            (Command::Set(key.into(), value, ttl(ttl_s)), Dialect::Text)
         }
-        ["delete", key] => Command::Delete(key.into()),
+        ["delete", key] => (Command::Delete(key.into()), Dialect::Text),
+        ["touch", key, seconds] => (touch(key, seconds)?, Dialect::Text),
+        ["mg", key, "k", "v"] => (Command::Get(key.into()), Dialect::Meta),
+        ["mg", key, seconds] => (touch(key, seconds.strip_prefix('T')?)?, Dialect::Meta),
+        ["ms", key, length] => {
+            let value = bytes(input, length.parse().ok()?)?;
+            (Command::Set(key.into(), value, None), Dialect::Meta)
+        }
+        ["ms", key, length, seconds] => {
+            let value = bytes(input, length.parse().ok()?)?;
+            let ttl = ttl(seconds.strip_prefix('T')?);
+            (Command::Set(key.into(), value, ttl), Dialect::Meta)
+        }
+        ["md", key] => (Command::Delete(key.into()), Dialect::Meta),
         _ => panic!("an unexpected command: {line}"),
-    })
+    };
+    Some((command, dialect))
 }
