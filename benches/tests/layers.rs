@@ -1,10 +1,14 @@
 //! The benchmarks of layers run, small, and what they measure is right.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::{Command, Output};
 
+use clap::Parser;
 use pinion_benches::client::Protocol;
 use pinion_benches::layers::{
-    Frames, LayerError, MemoryTransport, ParserOptions, Rig, RigOptions, TurnOptions, Wrong,
+    CommandsOptions, Frames, LayerError, MemoryTransport, ParserOptions, Rig, RigOptions,
+    TurnOptions, Wrong,
 };
 use pinion_engine::{Limits, ShardConfig};
 use pinion_net::core::Transport;
@@ -186,6 +190,96 @@ fn parsers_are_measured_and_understand_the_same_each_time() {
     let first = hashes();
     assert_eq!(first, hashes());
     assert_eq!(first.len(), 15);
+}
+
+/// Options of a small run.
+fn commands(arguments: &str) -> CommandsOptions {
+    let small = "commands --keys 200 --connections 4 --requests 320 --rounds 3";
+    let arguments = small.split_whitespace().chain(arguments.split_whitespace());
+    CommandsOptions::try_parse_from(arguments).unwrap()
+}
+
+fn table(options: &CommandsOptions) -> Result<String, LayerError> {
+    let mut table = Vec::new();
+    options.run(Path::new("valgrind-is-not-asked-for"), &mut table)?;
+    Ok(String::from_utf8(table).unwrap())
+}
+
+#[test]
+fn every_command_of_the_list_answers_as_the_list_says() {
+    let path = std::env::temp_dir().join(format!("pinion-commands-{}.json", std::process::id()));
+    let text = table(&CommandsOptions { json: Some(path.clone()), ..commands("") }).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    std::fs::remove_file(path).unwrap();
+    let rows = json["commands"].as_array().unwrap();
+    assert_eq!(text.lines().count(), 2 + rows.len());
+    for row in rows {
+        let rounds = row["rounds"].as_array().unwrap();
+        assert_eq!(rounds.len(), 3, "{row}");
+        assert!(rounds.iter().all(|round| round["misses"] == 0 && round["commands"] == 320));
+        assert!(row["ns_per_command"]["min"].as_f64().unwrap() > 0.0);
+    }
+    let families: BTreeSet<&str> = rows.iter().map(|row| row["family"].as_str().unwrap()).collect();
+    assert_eq!(families.len(), 8);
+    assert!(rows.len() >= 50);
+}
+
+#[test]
+fn commands_of_ones_own_are_measured_and_their_mistakes_are_told() {
+    let own = |command: &str| {
+        let options = CommandsOptions { command: vec![command.to_owned()], ..commands("") };
+        table(&options)
+    };
+    let text = own("GET key:<key> ; PING").unwrap();
+    assert!(text.contains("| own | `GET key:<key> ; PING` | - |"), "{text}");
+    assert!(own("GET none:<key>").unwrap().contains("(100.0 % misses)"));
+    for (command, reason) in [
+        ("INCR key:<key>", "errors"),
+        ("QUIT", "closed connection"),
+        ("GET <nothing>", "unknown place"),
+        ("RESTORE key:<key> 0 <dump> REPLACE ; NONSENSE", "errors"),
+    ] {
+        let error = own(command).unwrap_err().to_string();
+        assert!(error.contains(reason), "{command}: {error}");
+    }
+    for arguments in ["--only nonsense", "--connections 201", "--pipeline 0", "--rounds 0"] {
+        let options = CommandsOptions::try_parse_from(
+            "commands --keys 200".split(' ').chain(arguments.split(' ')),
+        );
+        assert!(matches!(table(&options.unwrap()), Err(LayerError::Usage(_))), "{arguments}");
+    }
+}
+
+#[test]
+fn replies_of_any_length_are_taken_and_their_end_is_the_cores_rest() {
+    let mut rig = rig(2);
+    let (first, second) = (rig.peers(Protocol::Resp)[0], rig.peers(Protocol::Resp)[1]);
+    rig.push_open(second, |out| out.extend_from_slice(b"SET key value\r\n"));
+    let reply = rig.talk(first, |out| out.extend_from_slice(b"ECHO a\r\nKEYS *\r\n")).unwrap();
+    assert!(reply.starts_with(b"$1\r\na\r\n*"));
+    let reply = rig.talk(first, |out| out.extend_from_slice(b"GET key\r\n")).unwrap();
+    assert_eq!(reply, b"$5\r\nvalue\r\n");
+    // The next message counts its reply again.
+    rig.push(first, 6, |out| out.extend_from_slice(b"PING\r\n"));
+    let error = rig.run_until_idle().unwrap_err();
+    assert!(matches!(error, LayerError::Wrong(Wrong::Surplus { bytes: 1, .. })), "{error}");
+}
+
+#[test]
+fn instructions_are_counted_by_valgrind_or_it_is_said_to_be_missing() {
+    let arguments = "--keys 100 --requests 100 --rounds 1 --only PING --callgrind";
+    let output = run(env!("CARGO_BIN_EXE_commands"), arguments);
+    let error = String::from_utf8(output.stderr).unwrap();
+    if !output.status.success() {
+        let is_there = Command::new("valgrind").arg("--version").output().is_ok();
+        assert!(!is_there && error.contains("cannot start valgrind"), "{error}");
+        return;
+    }
+    let text = String::from_utf8(output.stdout).unwrap();
+    let row = text.lines().find(|line| line.contains("`PING`")).unwrap();
+    let instructions: u64 = row.split('|').nth(3).unwrap().trim().parse().unwrap();
+    assert!(instructions > 50, "{row}");
 }
 
 fn run(program: &str, arguments: &str) -> Output {

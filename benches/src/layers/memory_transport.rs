@@ -21,6 +21,8 @@
 //! - M2. Messages are pushed between turns only, when no loan is out, so that a loan's bytes never
 //!   change.
 //! - M3. Bytes beyond what a peer waits for are an error that stays.
+//! - M4. A message whose reply may have any length is the last one of its peer until the core is
+//!   idle, since nothing else tells when its reply is complete.
 //!
 //! Cost: `enter` is linear in the sends and messages at hand; after the first messages of their
 //! kind nothing allocates but [`MemoryTransport::push`].
@@ -90,7 +92,8 @@ impl fmt::Display for Wrong {
 struct Message {
     /// Where it ends in the peer's input; it begins where the one before it ends.
     to: usize,
-    reply_bytes: u64,
+    /// `None` for any number.
+    reply_bytes: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -101,6 +104,8 @@ struct PeerState {
     delivered: usize,
     /// Reply bytes that messages delivered call for and that have not come.
     awaited_bytes: u64,
+    /// The last message takes a reply of any length (M4).
+    is_open: bool,
     /// Under which the core receives, if it does.
     receiving: Option<Key>,
     replies: Option<Vec<u8>>,
@@ -174,8 +179,21 @@ impl MemoryTransport {
     /// Appends a message of a peer, which `write` writes, and whose reply has `reply_bytes`.
     ///
     /// # Panics
-    /// If a loan is out (M2), or the message is empty.
+    /// If a loan is out (M2), the message is empty, or the one before it is open (M4).
     pub fn push(&mut self, peer: Peer, reply_bytes: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        self.append(peer, Some(reply_bytes as u64), write);
+    }
+
+    /// Appends a message of a peer, which `write` writes, and whose reply may have any length. It
+    /// counts as answered as soon as it is delivered: take turns until the core is idle.
+    ///
+    /// # Panics
+    /// As [`MemoryTransport::push`].
+    pub fn push_open(&mut self, peer: Peer, write: impl FnOnce(&mut Vec<u8>)) {
+        self.append(peer, None, write);
+    }
+
+    fn append(&mut self, peer: Peer, reply_bytes: Option<u64>, write: impl FnOnce(&mut Vec<u8>)) {
         assert_eq!(self.loans_out, 0, "M2: the core still reads an earlier message");
         let state = &mut self.peers[peer.0 as usize];
         let was_done = state.is_done();
@@ -183,11 +201,14 @@ impl MemoryTransport {
             state.input.clear();
             state.messages.clear();
             state.delivered = 0;
+            state.is_open = false;
         }
+        let last = state.messages.last();
+        assert!(last.is_none_or(|last| last.reply_bytes.is_some()), "M4: the last one is open");
         let from = state.input.len();
         write(&mut state.input);
         assert!(state.input.len() > from, "an empty message cannot be received");
-        state.messages.push(Message { to: state.input.len(), reply_bytes: reply_bytes as u64 });
+        state.messages.push(Message { to: state.input.len(), reply_bytes });
         if was_done {
             self.busy += 1;
             if state.may_speak() {
@@ -204,6 +225,11 @@ impl MemoryTransport {
     /// What a peer has got since [`MemoryTransport::keep_replies`]; empty without that.
     pub fn replies(&self, peer: Peer) -> &[u8] {
         self.peers[peer.0 as usize].replies.as_deref().unwrap_or_default()
+    }
+
+    /// Stops what [`MemoryTransport::keep_replies`] began, and returns what came since.
+    pub fn take_replies(&mut self, peer: Peer) -> Vec<u8> {
+        self.peers[peer.0 as usize].replies.take().unwrap_or_default()
     }
 
     /// Whether all messages are delivered and answered, and the core has taken every event.
@@ -234,6 +260,9 @@ impl MemoryTransport {
         let state = &mut self.peers[peer.0 as usize];
         if let Some(replies) = &mut state.replies {
             replies.extend_from_slice(bytes);
+        }
+        if state.is_open {
+            return;
         }
         let count = bytes.len() as u64;
         if count > state.awaited_bytes {
@@ -267,7 +296,8 @@ impl MemoryTransport {
             from = end;
         }
         state.delivered += 1;
-        state.awaited_bytes += reply_bytes;
+        state.awaited_bytes += reply_bytes.unwrap_or_default();
+        state.is_open = reply_bytes.is_none();
         if state.is_done() {
             self.busy -= 1;
         } else if state.may_speak() {

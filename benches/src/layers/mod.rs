@@ -9,6 +9,7 @@
 //! - `memory_transport`: the transport that hands them to a core
 //! - `rig`: a core on it, filled and driven
 //! - `turn` and `phases`: what a command costs, in a whole turn and layer by layer
+//! - `commands`: what each command costs, one after the other
 //! - `parsers`: what parsing a request and encoding a reply cost
 //!
 //! Invariants:
@@ -27,6 +28,7 @@ use std::path::Path;
 use pinion_engine::EngineError;
 use serde_json::{Value, json};
 
+mod commands;
 mod frames;
 mod memory_transport;
 mod parsers;
@@ -34,6 +36,7 @@ mod phases;
 mod rig;
 mod turn;
 
+pub use commands::CommandsOptions;
 pub use frames::Frames;
 pub use memory_transport::{MemoryLoan, MemorySocket, MemoryTransport, Peer, Wrong};
 pub use parsers::{Measured, ParserOptions};

@@ -12,7 +12,7 @@ use pinion_engine::{Limits, Shard, ShardConfig};
 use pinion_net::clock::Clock;
 use pinion_net::command::Settings;
 use pinion_net::connection::Protocol as ListenerProtocol;
-use pinion_net::core::{Core, CoreOptions, Inbox, ListenerKind, Request};
+use pinion_net::core::{Core, CoreOptions, Inbox, ListenerKind, Request, Turn};
 use pinion_net::memory::{Division, Memory};
 use pinion_ring::{RingOptions, Wait};
 
@@ -127,6 +127,11 @@ impl Rig {
         self.core.transport().push(peer, reply_bytes, write);
     }
 
+    /// Appends a message of a peer with any reply, see [`MemoryTransport::push_open`].
+    pub fn push_open(&mut self, peer: Peer, write: impl FnOnce(&mut Vec<u8>)) {
+        self.core.transport().push_open(peer, write);
+    }
+
     /// Appends one message of `pipeline` requests of random keys below `key_count`, all of which
     /// must hit. `get_threshold` of 2^32 are GETs.
     pub fn push_random(
@@ -167,22 +172,68 @@ impl Rig {
     pub fn run(&mut self) -> Result<u64, LayerError> {
         let mut turns = 0;
         while !self.core.transport().is_done() {
-            let turn =
-                self.core.turn(Wait::No).map_err(|error| LayerError::Io("take a turn", error))?;
+            let turn = self.take_turn()?;
             turns += 1;
-            let transport = self.core.transport();
-            if let Some(wrong) = transport.wrong() {
-                return Err(wrong.into());
-            }
-            if !turn.worked && !turn.more && !transport.is_done() {
-                let silent = || LayerError::Unexpected("the core has stopped working".to_owned());
-                return Err(transport.waiting().map_or_else(silent, LayerError::from));
+            if !turn.worked && !turn.more {
+                self.check_done()?;
             }
         }
+        self.check_loans()?;
+        Ok(turns)
+    }
+
+    fn take_turn(&mut self) -> Result<Turn, LayerError> {
+        let turn =
+            self.core.turn(Wait::No).map_err(|error| LayerError::Io("take a turn", error))?;
+        self.core.transport().wrong().map_or(Ok(turn), |wrong| Err(wrong.into()))
+    }
+
+    /// Fails if a message is not delivered and answered.
+    fn check_done(&mut self) -> Result<(), LayerError> {
+        let transport = self.core.transport();
+        if transport.is_done() {
+            return Ok(());
+        }
+        let silent = || LayerError::Unexpected("the core has stopped working".to_owned());
+        Err(transport.waiting().map_or_else(silent, LayerError::from))
+    }
+
+    /// Fails if a loan is out.
+    fn check_loans(&mut self) -> Result<(), LayerError> {
         match self.core.transport().loans_out() {
-            0 => Ok(turns),
+            0 => Ok(()),
             kept => Err(LayerError::Unexpected(format!("the core keeps {kept} receive buffers"))),
         }
+    }
+
+    /// Takes turns until the core has nothing left to do, which is one idle turn more than
+    /// [`Rig::run`]; returns how many. For messages whose replies may have any length.
+    ///
+    /// # Errors
+    /// As [`Rig::run`].
+    pub fn run_until_idle(&mut self) -> Result<u64, LayerError> {
+        let mut turns = 1;
+        while self.take_turn()?.worked {
+            turns += 1;
+        }
+        self.check_done()?;
+        self.check_loans()?;
+        Ok(turns)
+    }
+
+    /// Sends one message and returns the reply, of any length.
+    ///
+    /// # Errors
+    /// As [`Rig::run`].
+    pub fn talk(
+        &mut self,
+        peer: Peer,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<Vec<u8>, LayerError> {
+        self.core.transport().keep_replies(peer);
+        self.push_open(peer, write);
+        self.run_until_idle()?;
+        Ok(self.core.transport().take_replies(peer))
     }
 
     /// Stores keys 0 to `key_count` - 1 over RESP.
