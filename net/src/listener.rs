@@ -1,9 +1,9 @@
 //! Listening sockets: exclusive, so that a second server on the same port is an error and not a
 //! silent companion; IPv6 apart from IPv4; no delay, which accepted connections inherit.
 //!
-//! A Unix socket's file outlives its server. One that nobody answers at is replaced, under a lock on
-//! its directory, so that two servers that start at once do not replace each other's; any other file
-//! is left alone. At its end a server removes the file if it is still its own.
+//! A Unix socket's file outlives its server. One that nobody answers at is replaced, under a lock
+//! on its directory, so that two servers that start at once do not replace each other's; any other
+//! file is left alone. At its end a server removes the file if it is still its own.
 
 use std::fs::{self, File};
 use std::io;

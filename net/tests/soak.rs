@@ -367,6 +367,41 @@ fn resident_peak_bytes(server: &Server) -> u64 {
     kib.and_then(|text| text.parse::<u64>().ok()).expect("Linux tells it in kB") << 10
 }
 
+/// Thousands that are there and say nothing, but for a few who have begun to.
+struct Crowd(Vec<TcpStream>);
+
+impl Crowd {
+    fn gather(address: SocketAddr) -> Crowd {
+        let mut streams: Vec<_> = (0..CROWD).map(|_| connect(address).expect("room")).collect();
+        for stream in streams.iter_mut().step_by(16) {
+            stream.write_all(b"*2\r\n$3\r\nGET\r\n$5\r\nch").expect("write");
+        }
+        Crowd(streams)
+    }
+
+    /// Those who have begun get their answers, and all go.
+    fn leave(mut self) {
+        for stream in self.0.iter_mut().step_by(16) {
+            stream.write_all(b"aos\r\n").expect("write");
+            assert_eq!(read_line(stream), "$-1");
+        }
+    }
+}
+
+fn tell_scenes(driver: &str, done: &[AtomicU64; SCENES.len()]) {
+    for ((name, ..), count) in SCENES.iter().zip(done) {
+        let count = count.load(Ordering::Relaxed);
+        println!("{driver}: {count} {name}");
+        assert!(count > 0, "there were no {name}");
+    }
+}
+
+fn percentiles(mut steps_us: Vec<u128>) -> String {
+    steps_us.sort_unstable();
+    let at = |percent: usize| steps_us[(steps_us.len() - 1) * percent / 100];
+    format!("p50 {} us, p99 {} us", at(50), at(99))
+}
+
 fn chaos_leaves_no_trace(driver: &str) {
     set_open_files(std::process::id(), 8_192);
     let seed = seed(&format!("chaos_leaves_no_trace with {driver}"));
@@ -386,12 +421,7 @@ fn chaos_leaves_no_trace(driver: &str) {
     assert_eq!(witness.memcached.ask("get a\r\n"), "END\r\n");
     let descriptors_before = descriptors(&server);
     let mut steps_us = Vec::new();
-    // Thousands that are there and say nothing, but for a few who have begun to.
-    let mut crowd: Vec<TcpStream> =
-        (0..CROWD).map(|_| connect(server.resp).expect("room")).collect();
-    for stream in crowd.iter_mut().step_by(16) {
-        stream.write_all(b"*2\r\n$3\r\nGET\r\n$5\r\nch").expect("write");
-    }
+    let crowd = Crowd::gather(server.resp);
     std::thread::scope(|scope| {
         let threads: Vec<_> = (1..=CHAOS_THREADS)
             .map(|number| {
@@ -411,20 +441,9 @@ fn chaos_leaves_no_trace(driver: &str) {
             steps_us.push(begun.elapsed().as_micros());
         }
     });
-    for ((name, ..), count) in SCENES.iter().zip(done.iter()) {
-        let count = count.load(Ordering::Relaxed);
-        println!("{driver}: {count} {name}");
-        assert!(count > 0, "there were no {name}");
-    }
-    for stream in crowd.iter_mut().step_by(16) {
-        stream.write_all(b"aos\r\n").expect("write");
-        assert_eq!(read_line(stream), "$-1");
-    }
-    drop(crowd);
-    steps_us.sort_unstable();
-    let at = |percent: usize| steps_us[(steps_us.len() - 1) * percent / 100];
-    let (p50, p99) = (at(50), at(99));
-    println!("{driver}: {} steps of the witness, p50 {p50} us, p99 {p99} us", witness.steps);
+    tell_scenes(driver, &done);
+    crowd.leave();
+    println!("{driver}: {} steps of the witness, {}", witness.steps, percentiles(steps_us));
     assert!(server.is_alive());
     let start = Instant::now();
     let info = loop {

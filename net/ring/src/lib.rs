@@ -39,6 +39,7 @@ mod features;
 mod pool;
 #[expect(unsafe_code, reason = "submits operations whose memory the ring owns")]
 mod ring;
+mod setup;
 #[expect(unsafe_code, reason = "eventfd has no safe wrapper in std")]
 mod wake;
 
@@ -46,5 +47,6 @@ pub use epoll::{EpollReceived, EpollSet};
 pub use event::{EndReason, Event, Key};
 pub use features::{Feature, FeatureSet, UnknownFeature};
 pub use pool::Received;
-pub use ring::{DataRing, RingError, RingOptions, Wait, probe};
+pub use ring::{DataRing, Wait};
+pub use setup::{RingError, RingOptions, probe};
 pub use wake::Waker;

@@ -303,6 +303,11 @@ impl<T: Transport> Core<T> {
             let is_ours = connection.waiting && connection.sending.is_none();
             let is_ours = is_ours || connection.session.no_evict;
             let is_stalled = !is_ours && connection.moved_ms + STALL_MS <= self.now_ms;
+            if is_stalled && connection.counted_bytes >= mean_bytes {
+                // Its few bytes may lie in a buffer that was made for others.
+                connection.input.shrink_to(SPARE_BYTES_MIN);
+                self.budget.recount(connection);
+            }
             if is_stalled
                 && connection.counted_bytes >= mean_bytes
                 && connection.closing < Closing::Dropped
