@@ -49,7 +49,11 @@ pub struct Selftest {
     pub checks: Vec<(usize, f64, f64)>,
 }
 
-/// Measures this tool: each open loop lasts `duration`, each closed one half of it.
+/// Shortest open loop: at one request per second a shorter one might have none.
+const OPEN_MIN: Duration = Duration::from_secs(2);
+
+/// Measures this tool: each open loop lasts `duration` or two seconds, whichever is longer, each
+/// closed one half of `duration`.
 ///
 /// # Errors
 /// If no server can be started on loopback.
@@ -75,6 +79,7 @@ pub fn selftest(duration: Duration, pin: &[usize], progress: bool) -> Result<Sel
     }
     for per_second in [1, 1_000, 100_000] {
         let load = Load::Open(Rate { millihertz: per_second * 1000 });
+        let duration = duration.max(OPEN_MIN);
         let config = RunConfig { load, pipeline: 64, duration, ..base.clone() };
         measures.push(measure(format!("open, {per_second} per second"), &run(&config)?));
     }

@@ -164,3 +164,26 @@ fn a_percentile_table_agrees_with_the_histogram() {
     }
     assert_eq!(rows.last().expect("rows")[2], 4400.0);
 }
+
+#[test]
+fn the_self_test_tells_cost_and_lag() {
+    let json = file("selftest.json");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pinion-loadgen"));
+    command.args(["selftest", "--duration", "100ms", "--no-progress", "--json"]).arg(&json);
+    let output = command.output().expect("ran");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("open, 100000 per second"), "{text}");
+    let report = std::fs::read_to_string(&json).expect("written");
+    std::fs::remove_file(json).expect("there");
+    let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+    let measures = report["measures"].as_array().expect("a list");
+    assert_eq!(measures.len(), 5);
+    for measure in measures {
+        let cpu_ns = measure["client_cpu_ns_per_request"].as_f64().expect("a number");
+        assert!(cpu_ns > 0.0, "{measure}");
+    }
+    assert!(measures[0]["lag"]["max_ns"].is_null(), "a closed loop has no lag");
+    assert!(measures[2]["lag"]["max_ns"].is_u64(), "{}", measures[2]);
+    assert_eq!(report["checks"].as_array().map(Vec::len), Some(3));
+}

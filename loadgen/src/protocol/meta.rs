@@ -1,7 +1,8 @@
 //! The meta commands of memcached (doc/protocol.txt): `mg`, `ms`, `md`.
 //!
 //! A read asks for key and value (`k v`), so that a reply names its key; a touch is a read without
-//! a value and with a new lifetime (`T`). A read of several keys is one `mg` per key.
+//! a value and with a new lifetime (`T`). A read of several keys is one `mg` per key. Some servers
+//! (memcached 1.6.18) name the key in the reply to a miss, too; that is no matter here.
 //!
 //! Cost: see the parent module.
 
@@ -45,6 +46,7 @@ pub(super) fn parse(op: Op, input: &[u8]) -> Parsed<'_> {
     let whole = |reply| Parsed::Complete { reply, consumed: line_bytes };
     match (op, text) {
         (Op::Get, b"EN") => whole(Reply::Miss),
+        (Op::Get, _) if text.starts_with(b"EN k") => whole(Reply::Miss),
         (Op::Get, _) if text.starts_with(b"VA ") => value(input, &text[3..], line_bytes),
         (Op::Set, b"HD") => whole(Reply::Done),
         (Op::Set, b"NS" | b"EX" | b"NF") => whole(Reply::Error(text)),

@@ -94,7 +94,7 @@ const TEXT: [&[u8]; 9] = [
     b"TOUCHED\r\n",
 ];
 
-const META: [&[u8]; 7] = [
+const META: [&[u8]; 8] = [
     b"VA 5 kkey:0001\r\nhello\r\n",
     b"VA 0 kk\r\n\r\n",
     b"EN\r\n",
@@ -102,6 +102,7 @@ const META: [&[u8]; 7] = [
     b"NF\r\n",
     b"SERVER_ERROR out of memory\r\n",
     b"ERROR\r\n",
+    b"EN kkey:0001\r\n",
 ];
 
 #[test]
@@ -151,6 +152,7 @@ fn meta_replies_torn_at_every_byte() {
     torn_everywhere(&codec, ask(Op::Get), META[0], hit(b"key:0001", b"hello"));
     torn_everywhere(&codec, ask(Op::Get), META[1], hit(b"k", b""));
     torn_everywhere(&codec, ask(Op::Get), META[2], Reply::Miss);
+    torn_everywhere(&codec, ask(Op::Get), META[7], Reply::Miss);
     torn_everywhere(&codec, ask(Op::Touch), META[2], Reply::Done);
     torn_everywhere(&codec, ask(Op::Set), META[3], Reply::Done);
     torn_everywhere(&codec, ask(Op::Delete), META[4], Reply::Done);
