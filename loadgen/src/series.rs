@@ -273,6 +273,8 @@ mod tests {
         // The other one slept over a whole second.
         cutters[1].cut(end_ns(2) + 5, &mut recorders[1]);
         assert_eq!((drain(&mut collector), cutters[1].second()), (1, 2));
+        cutters[1].cut(end_ns(3) - 1, &mut recorders[1]);
+        assert_eq!(cutters[1].second(), 2, "a second that was slept over moves the next cut, too");
         recorders[0].class(Class::Get).record(0, 10, 300);
         recorders[0].class(Class::Fill).record(0, 10, 9000);
         for worker in 0..2 {
