@@ -65,7 +65,8 @@ fn session(server: &Server) -> String {
 fn every_driver_waits_in_every_way() {
     for driver in DRIVERS {
         for idle in ["auto", "park", "spin:50us", "poll"] {
-            let mut server = Server::start(&["--driver", driver, "--idle", idle]);
+            let mut server =
+                Server::start(&["--network", "io_uring", "--driver", driver, "--idle", idle]);
             let info = session(&server);
             for field in [format!("driver:{driver}\r\n"), format!("idle:{idle}\r\n")] {
                 assert!(info.contains(&field), "{field} is missing in {info}");
@@ -96,7 +97,8 @@ fn every_feature_of_the_ring_may_be_absent() {
     hidden.push("multishot-accept,multishot-receive,buffer-ring");
     for (number, names) in hidden.into_iter().enumerate() {
         let driver = DRIVERS[number % 2];
-        let mut server = Server::start(&["--driver", driver, "--ring-hide", names]);
+        let mut server =
+            Server::start(&["--network", "io_uring", "--driver", driver, "--ring-hide", names]);
         let info = session(&server);
         let used = info.lines().find_map(|line| line.strip_prefix("ring_features:"));
         let used = used.expect("INFO tells the features").trim_end();
@@ -398,7 +400,7 @@ fn it_starts_again_at_once_after_it_was_killed() {
 
 /// Sleeps, and asks a parked server from several connections, again and again.
 fn wake(driver: &str, idle: &str) {
-    let server = Server::start(&["--driver", driver, "--idle", idle]);
+    let server = Server::start(&["--network", "io_uring", "--driver", driver, "--idle", idle]);
     let mut clients: Vec<Client> = (0..4).map(|_| server.client()).collect();
     let mut text = server.memcached();
     let rounds = 12;

@@ -13,7 +13,7 @@
 //! - X2. Its frames fit the memory for buffers when they are queued, and number
 //!   [`TRANSACTION_COMMANDS_MAX`] at most.
 
-use pinion_engine::Shard;
+use pinion_engine::{SetError, Shard};
 
 use super::context::{Arguments, Context, Flow};
 use super::spec::{KeySpec, Spec};
@@ -188,7 +188,9 @@ pub(super) fn queue(
     }
     let (frame, large, room_bytes) = (args.frame(), context.large.take(), context.room_bytes);
     let Some(transaction) = &mut context.session.transaction else { return false };
-    let fits = transaction.frames.len() + frame.len() <= room_bytes
+    // A large value that came in pieces has asked the shard for memory already.
+    let fits = !matches!(large, Some(LargeValue::Refused(SetError::NoSpace)))
+        && transaction.frames.len() + frame.len() <= room_bytes
         && transaction.frames.len() + frame.len() <= u32::MAX as usize
         && transaction.queue.len() < TRANSACTION_COMMANDS_MAX;
     if !fits {
