@@ -2,8 +2,8 @@
 //! than a reader can follow.
 //!
 //! - G1. A line is written whole, by one call, and never holds a line end of its own.
-//! - G2. Of one event at most [`LINES_PER_WINDOW`] lines come in [`WINDOW_MS`]; the next one tells
-//!   how many were left out.
+//! - G2. Of one event at most ten lines come in ten seconds; the next one tells how many were left
+//!   out.
 //! - G3. Data cores do not write: they hand lines to the control thread.
 //!
 //! A log that cannot be written to is no reason to end: what does not fit is lost.

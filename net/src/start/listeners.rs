@@ -90,7 +90,8 @@ impl Listeners {
             (Protocol::Memcached, &options.memcached_unix, "--memcached-unix"),
         ] {
             let Some(path) = path else { continue };
-            let (socket, file) = listener::listen_unix(path, options.unix_permissions.0)
+            let permissions = options.unix_permissions.0;
+            let (socket, file) = listen_patiently(|| listener::listen_unix(path, permissions))
                 .map_err(|error| unix_error(&error, path, flag))?;
             listeners.sockets.push(socket);
             listeners.addresses.push(Address { protocol, endpoint: Endpoint::Unix(path.clone()) });
@@ -108,7 +109,7 @@ impl Listeners {
     ) -> Result<(), StartError> {
         let before = self.addresses.len();
         for &ip in &options.bind {
-            match listen_patiently(SocketAddr::new(ip, port)) {
+            match listen_patiently(|| listener::listen(SocketAddr::new(ip, port))) {
                 Ok((socket, address)) => {
                     // With port 0, all addresses get the port that the first one got.
                     port = address.port();
@@ -132,18 +133,18 @@ impl Listeners {
     }
 }
 
-/// Listens; while the port is taken, for as long as the kernel may need to take a dead process's
+/// Listens; while the address is taken, for as long as the kernel may need to take a dead process's
 /// io_uring apart, which holds its sockets.
-fn listen_patiently(address: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
+fn listen_patiently<T>(listen: impl Fn() -> io::Result<T>) -> io::Result<T> {
     const STEP: Duration = Duration::from_millis(20);
     const STEPS: u32 = 50;
     for _ in 0..STEPS {
-        match listener::listen(address) {
+        match listen() {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::sleep(STEP),
             outcome => return outcome,
         }
     }
-    listener::listen(address)
+    listen()
 }
 
 fn tcp_error(error: &io::Error, ip: IpAddr, port: u16, flag: &str) -> StartError {
