@@ -25,6 +25,9 @@ const LETTERS: &str = "SET key:<key> <letters:64>";
 const TIMED: &str = "SET key:<key> <value> EX 100000";
 const COUNTERS: &str = "SET int:<key> 1000000000";
 const KILOBYTES: &str = "SET bits:<key> <bytes:1024>";
+// Destinations are there before, so that what is measured overwrites memory in use.
+const BITS_AND_RESULTS: &str = "SET bits:<key> <bytes:1024> ; SET and:<key> <bytes:1024>";
+const VALUES_AND_COPIES: &str = "SET key:<key> <value> ; SET copy:<key> <value>";
 
 /// Rows of one family, which share a protocol: what must be there, request, reply.
 struct Family(&'static str, Protocol, &'static [(&'static str, &'static str, &'static str)]);
@@ -84,7 +87,7 @@ const BITS: Family = Family(
         (KILOBYTES, "GETBIT bits:<key> 1001", ":1\r\n"),
         (KILOBYTES, "BITCOUNT bits:<key>", ":5120\r\n"),
         ("SETBIT bits:<key> 8191 1", "BITPOS bits:<key> 1", ":8191\r\n"),
-        (KILOBYTES, "BITOP AND and:<key> bits:<key> bits:<other>", ":1024\r\n"),
+        (BITS_AND_RESULTS, "BITOP AND and:<key> bits:<key> bits:<other>", ":1024\r\n"),
         (KILOBYTES, "BITFIELD bits:<key> INCRBY u16 0 1 GET u8 64", "*2\r\n:30327\r\n:118\r\n"),
     ],
 );
@@ -101,7 +104,7 @@ const KEYS: Family = Family(
         (TIMED, "TTL key:<key>", ":"),
         (TIMED, "PERSIST key:<key> ; EXPIRE key:<key> 100000", ":1\r\n:1\r\n"),
         (VALUES, "RENAME key:<key> new:<key> ; RENAME new:<key> key:<key>", "+OK\r\n+OK\r\n"),
-        (VALUES, "COPY key:<key> copy:<key> REPLACE", ":1\r\n"),
+        (VALUES_AND_COPIES, "COPY key:<key> copy:<key> REPLACE", ":1\r\n"),
         (LETTERS, "DUMP key:<key>", "$"),
         (LETTERS, "RESTORE key:<key> 0 <dump> REPLACE", "+OK\r\n"),
         (VALUES, "SCAN <number:500> COUNT 10", "*2\r\n$"),

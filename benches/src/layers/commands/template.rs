@@ -249,7 +249,10 @@ mod tests {
             "set k000000000007 0 0 3\r\nvvv\r\nmn\r\n"
         );
         assert_eq!(written("get [3 <other> ]", Protocol::Memcached).len(), "get\r\n".len() + 39);
-        assert_eq!(written("get a<letters:5><value>", Protocol::Memcached).len(), 4 + 1 + 5 + 64 + 2);
+        assert_eq!(
+            written("get a<letters:5><value>", Protocol::Memcached).len(),
+            4 + 1 + 5 + 64 + 2
+        );
         let pair = Template::parse("DEL a ; SET a <dump>", Protocol::Resp).unwrap();
         assert_eq!((pair.commands(), pair.has_dump(), pair.protocol()), (2, true, Protocol::Resp));
         assert!(!Template::parse("mg a / b", Protocol::Meta).unwrap().has_dump());
