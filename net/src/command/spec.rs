@@ -6,7 +6,7 @@ use super::context::{Arguments, Context, Flow};
 /// One command, or a subcommand of one.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
-    /// Name in lower case, at most [`NAME_BYTES_MAX`] bytes; a subcommand's without its
+    /// Name in lower case, at most 16 bytes; a subcommand's without its
     /// container's.
     pub name: &'static str,
     /// Number of arguments with the name (and the container's), or at least that many if negative,

@@ -82,7 +82,7 @@ pub struct CommandsOptions {
     /// Only the rows of the list whose family or request has this in it
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
-    /// A request to measure instead of the list, such as "GET key:<key>"; may be repeated. The
+    /// A request to measure instead of the list, such as `GET key:<key>`; may be repeated. The
     /// file template.rs of the source lists what may be in angle brackets
     #[arg(long, value_name = "REQUEST", conflicts_with = "only")]
     pub command: Vec<String>,
