@@ -66,13 +66,15 @@ fn unix_now_ms(now_ms: u64) -> u64 {
 }
 
 /// The distance to go by, when this one was just read, and the other one is kept.
+///
+/// A reading is late by what the turn has taken, and whole milliseconds of two clocks differ by one
+/// more or less. The least reading is the truest; with the one added, no time left is longer than
+/// what the client has asked for.
 fn distance(read_ms: u64, kept_ms: u64) -> u64 {
-    /// Beyond this the wall clock was stepped back.
-    const STEP_BACK_MS_MIN: u64 = 10;
-    /// Beyond this it was stepped forward, and is not just read late in a long turn.
+    /// Beyond this the wall clock was stepped forward, and is not just read late in a long turn.
     const STEP_FORWARD_MS_MIN: u64 = 1_000;
-    let same = kept_ms.saturating_sub(STEP_BACK_MS_MIN)..kept_ms + STEP_FORWARD_MS_MIN;
-    if same.contains(&read_ms) { kept_ms } else { read_ms }
+    let read_ms = read_ms + 1;
+    if (kept_ms..kept_ms + STEP_FORWARD_MS_MIN).contains(&read_ms) { kept_ms } else { read_ms }
 }
 
 /// `deadline`, when the wall clock shows `unix_now_ms`.
@@ -158,13 +160,12 @@ mod tests {
     #[test]
     fn a_unix_time_is_told_again_to_the_millisecond() {
         const DISTANCE_MS: u64 = 1_700_000_000_000;
-        for jitter_ms in 0..10 {
-            assert_eq!(distance(DISTANCE_MS + jitter_ms, DISTANCE_MS), DISTANCE_MS);
-            assert_eq!(distance(DISTANCE_MS - jitter_ms, DISTANCE_MS), DISTANCE_MS);
-        }
-        assert_eq!(distance(DISTANCE_MS + 999, DISTANCE_MS), DISTANCE_MS, "a long turn");
-        assert_eq!(distance(DISTANCE_MS + 1_000, DISTANCE_MS), DISTANCE_MS + 1_000, "a step");
-        assert_eq!(distance(DISTANCE_MS - 11, DISTANCE_MS), DISTANCE_MS - 11, "a step back");
+        let kept = distance(DISTANCE_MS, 0);
+        assert_eq!(kept, DISTANCE_MS + 1);
+        assert_eq!(distance(DISTANCE_MS + 998, kept), kept, "a long turn");
+        assert_eq!(distance(DISTANCE_MS + 1_000, kept), DISTANCE_MS + 1_001, "a step");
+        assert_eq!(distance(DISTANCE_MS - 1, kept), DISTANCE_MS, "a truer reading");
+        assert_eq!(distance(DISTANCE_MS - 5_000, kept), DISTANCE_MS - 4_999, "a step back");
         let at_ms = deadline(clock::unix_ms() as i64 + 60_000, Unit::UnixMilliseconds, 5_000);
         let told_ms = unix_ms(at_ms.expect("it fits"), 5_000);
         assert!(told_ms.abs_diff(clock::unix_ms() + 60_000) < 30_000);
