@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Random, set, set_until, shard};
-use pinion_engine::{Deleted, ExpiryStats, Shard};
+use pinion_engine::{Deadline, Deleted, ExpiryStats, SetOptions, Shard, ShardConfig};
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -244,4 +244,25 @@ fn the_next_deadline_tells_how_long_to_sleep() {
     assert!((5..=6).contains(&wakes), "two items, two splits and the last item: {wakes}");
     assert_eq!((shard.len(), now_ms), (1, DAY_MS | 3));
     assert_eq!(shard.stats().expiry.lag_max_ms, 3);
+}
+
+#[test]
+fn held_expiry_leaves_items_in_place_until_they_are_looked_at() {
+    let mut shard = Shard::new(&ShardConfig::default()).expect("address space");
+    let options = SetOptions { deadline: Deadline::At(100), ..SetOptions::default() };
+    for key in [b"a", b"b"] {
+        let hash = shard.hash(key);
+        shard.set(hash, key, b"v", &options, 0).expect("room");
+    }
+    shard.hold_expiry(true);
+    while shard.maintain(1_000, 64) > 0 {}
+    assert_eq!((shard.len(), shard.next_deadline_ms()), (2, None));
+    let hash = shard.hash(b"a");
+    assert!(shard.get(hash, b"a", 1_000).is_none());
+    assert_eq!(shard.len(), 1);
+    shard.hold_expiry(false);
+    assert!(shard.next_deadline_ms().is_some());
+    while shard.maintain(1_000, 64) > 0 {}
+    assert_eq!(shard.len(), 0);
+    shard.validate().expect("invariants");
 }

@@ -224,6 +224,14 @@ fn debug_has_to_be_allowed() {
     let mut client = server.client();
     client.call(&["SET", "n", "12"]);
     assert!(client.call(&["DEBUG", "OBJECT", "n"]).text().contains("encoding:int"));
+    let size = client.call(&["DBSIZE"]);
+    assert_eq!(client.call(&["DEBUG", "SET-ACTIVE-EXPIRE", "0"]), ok());
+    assert_eq!(client.call(&["SET", "due", "v", "PX", "1"]), ok());
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    assert_ne!(client.call(&["DBSIZE"]), size, "nobody has looked at it");
+    assert_eq!(client.call(&["EXISTS", "due"]), Reply::Integer(0));
+    assert_eq!(client.call(&["DBSIZE"]), size);
+    assert_eq!(client.call(&["DEBUG", "SET-ACTIVE-EXPIRE", "1"]), ok());
     assert_eq!(client.call(&["DEBUG", "OBJECT", "none"]), error("ERR no such key"));
     assert_eq!(client.call(&["DEBUG", "STRINGMATCH-LEN", "1000", "*x"]), Reply::Integer(1));
     assert!(client.call(&["DEBUG", "JMAP"]).text().contains("Try DEBUG HELP"));

@@ -76,7 +76,14 @@ impl Shard {
     #[inline]
     #[must_use]
     pub fn next_deadline_ms(&self) -> Option<u64> {
-        self.expiry.next_due_ms()
+        if self.expiry_is_held { None } else { self.expiry.next_due_ms() }
+    }
+
+    /// Leaves items that are due in place until somebody looks at them or room is needed, or no
+    /// longer so. Reads never return them either way. For tests of what clients see; nothing calls
+    /// for [`Shard::expire`] meanwhile.
+    pub fn hold_expiry(&mut self, held: bool) {
+        self.expiry_is_held = held;
     }
 
     /// Takes some due items before others make room for a write of `need`. A bounded number: it is
@@ -105,6 +112,9 @@ impl Shard {
 
     /// Expiry's part of [`Shard::maintain`], of at most `budget` entries. Returns the work done.
     pub(super) fn maintain_expiry(&mut self, budget: usize) -> usize {
+        if self.expiry_is_held {
+            return 0;
+        }
         let mut done = 0;
         for source in [Source::Due, Source::Split] {
             done += self.settle(source, budget - done).entries as usize;

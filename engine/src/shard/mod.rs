@@ -99,6 +99,8 @@ pub struct Shard {
     typical_item_bytes: usize,
     /// Whether another thread sees to memory of this shard.
     errand_is_out: bool,
+    /// Whether items that are due stay until somebody looks at them.
+    expiry_is_held: bool,
     /// Whether all memory was touched at start, to stay.
     is_prefaulted: bool,
     /// The node that the kernel agreed to take memory from.
@@ -176,6 +178,7 @@ impl Shard {
             window_max: u64::MAX,
             typical_item_bytes: PREFETCH_BYTES_MAX / 2,
             errand_is_out: false,
+            expiry_is_held: false,
             is_prefaulted: false,
             numa_node,
             counters: Counters::default(),

@@ -28,8 +28,10 @@ pub(super) fn debug(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
         object(context, args);
     } else if args.is(1, "STRINGMATCH-LEN") && args.len() == 4 {
         match_long_text(context, args);
-    } else if args.is(1, "SET-ACTIVE-EXPIRE") && args.len() == 3 && args.at(2) == b"1" {
-        // Items that are due always go by themselves; that cannot be turned off.
+    } else if args.is(1, "SET-ACTIVE-EXPIRE") && args.len() == 3 {
+        // As in Redis, what is no number is 0.
+        let is_active = number::parse_i64_strict(args.at(2)).is_some_and(|number| number != 0);
+        context.shard.hold_expiry(!is_active);
         context.reply().ok();
     } else if args.is(1, "ERROR") && args.len() == 3 {
         let text = printable(args.at(2), 4096);
@@ -95,8 +97,8 @@ fn help(context: &mut Context<'_>) {
             "    Answers with this error.",
             "OBJECT <key>",
             "    How a value is stored.",
-            "SET-ACTIVE-EXPIRE 1",
-            "    Nothing: keys that are due always go by themselves.",
+            "SET-ACTIVE-EXPIRE <0|1>",
+            "    Whether keys that are due go by themselves, or when somebody looks at them.",
             "SLEEP <seconds>",
             "    Stops the core for so long, for all clients.",
             "STRINGMATCH-LEN <length> <pattern>",
