@@ -68,13 +68,15 @@ fn unix_now_ms(now_ms: u64) -> u64 {
 /// The distance to go by, when this one was just read, and the other one is kept.
 ///
 /// A reading is late by what the turn has taken, and whole milliseconds of two clocks differ by one
-/// more or less. The least reading is the truest; with the one added, no time left is longer than
-/// what the client has asked for.
+/// more or less. With the one added, no time left is longer than what the client has asked for.
 fn distance(read_ms: u64, kept_ms: u64) -> u64 {
+    /// Beyond this the wall clock was stepped back, or the reading kept was very late.
+    const STEP_BACK_MS_MIN: u64 = 10;
     /// Beyond this the wall clock was stepped forward, and is not just read late in a long turn.
     const STEP_FORWARD_MS_MIN: u64 = 1_000;
     let read_ms = read_ms + 1;
-    if (kept_ms..kept_ms + STEP_FORWARD_MS_MIN).contains(&read_ms) { kept_ms } else { read_ms }
+    let same = kept_ms.saturating_sub(STEP_BACK_MS_MIN)..kept_ms + STEP_FORWARD_MS_MIN;
+    if same.contains(&read_ms) { kept_ms } else { read_ms }
 }
 
 /// `deadline`, when the wall clock shows `unix_now_ms`.
@@ -164,7 +166,8 @@ mod tests {
         assert_eq!(kept, DISTANCE_MS + 1);
         assert_eq!(distance(DISTANCE_MS + 998, kept), kept, "a long turn");
         assert_eq!(distance(DISTANCE_MS + 1_000, kept), DISTANCE_MS + 1_001, "a step");
-        assert_eq!(distance(DISTANCE_MS - 1, kept), DISTANCE_MS, "a truer reading");
+        assert_eq!(distance(DISTANCE_MS - 1, kept), kept, "the other side of a millisecond");
+        assert_eq!(distance(DISTANCE_MS - 11, kept), DISTANCE_MS - 10, "a truer reading");
         assert_eq!(distance(DISTANCE_MS - 5_000, kept), DISTANCE_MS - 4_999, "a step back");
         let at_ms = deadline(clock::unix_ms() as i64 + 60_000, Unit::UnixMilliseconds, 5_000);
         let told_ms = unix_ms(at_ms.expect("it fits"), 5_000);
