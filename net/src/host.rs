@@ -13,6 +13,23 @@ pub fn allowed_cpus() -> Vec<usize> {
     cpus
 }
 
+/// One CPU of each physical core, the lowest, of those given in ascending order. CPUs whose core is
+/// not told count as cores of their own.
+pub fn one_of_each_core(cpus: &[usize]) -> Vec<usize> {
+    let siblings = |cpu: usize| {
+        let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+        std::fs::read_to_string(path).map_or_else(|_| cpu.to_string(), |text| text.trim().to_owned())
+    };
+    let mut seen = Vec::new();
+    let is_first = |cpu: &usize| {
+        let siblings = siblings(*cpu);
+        let is_new = !seen.contains(&siblings);
+        seen.push(siblings);
+        is_new
+    };
+    cpus.iter().copied().filter(is_first).collect()
+}
+
 /// Memory in bytes that the machine or the cgroup of this process allows, whichever is less.
 pub fn memory_allowed_bytes() -> u64 {
     let machine = sys::machine_memory_bytes();

@@ -16,6 +16,7 @@ pub mod control;
 pub mod core;
 pub mod flags;
 pub mod host;
+pub mod lane;
 mod listener;
 pub mod log;
 pub mod memory;

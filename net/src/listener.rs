@@ -24,6 +24,15 @@ const BACKLOG: i32 = 4096;
 /// Binds and listens. Returns the socket and its address, with the port that the kernel chose if
 /// it was 0.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
+    let socket = prepare(address)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    let bound = socket.local_addr()?.as_socket().unwrap_or(address);
+    Ok((OwnedFd::from(socket), bound))
+}
+
+/// A socket with the options that all of ours have.
+fn prepare(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
@@ -33,10 +42,33 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
     // As Redis: a peer that vanished is noticed within ten minutes.
     let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(300));
     socket.set_tcp_keepalive(&keepalive.with_interval(Duration::from_secs(100)).with_retries(3))?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    let bound = socket.local_addr()?.as_socket().unwrap_or(address);
-    Ok((OwnedFd::from(socket), bound))
+    Ok(socket)
+}
+
+/// The same for several cores: a socket for each, among which the kernel divides connections. No
+/// other process may have the address: it would get a part of them.
+pub(crate) fn listen_group(
+    address: SocketAddr,
+    cores: usize,
+) -> io::Result<(Vec<OwnedFd>, SocketAddr)> {
+    if cores == 1 {
+        return listen(address).map(|(socket, bound)| (vec![socket], bound));
+    }
+    // Without the right to share the address, this fails if anybody has it.
+    let (probe, mut bound) = listen(address)?;
+    drop(probe);
+    let mut sockets = Vec::with_capacity(cores);
+    for _ in 0..cores {
+        let socket = prepare(bound)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&bound.into())?;
+        bound = socket.local_addr()?.as_socket().unwrap_or(bound);
+        sockets.push(socket);
+    }
+    for socket in &sockets {
+        socket.listen(BACKLOG)?;
+    }
+    Ok((sockets.into_iter().map(OwnedFd::from).collect(), bound))
 }
 
 /// The file of a Unix socket, removed when dropped, if it is still the one that was made.

@@ -17,6 +17,8 @@ use pinion_engine::{EngineError, LOG_BYTES_MAX, Limits, Shard};
 
 /// The program's share.
 const PROGRAM_BYTES: u64 = 14 << 20;
+/// What each core beyond the first adds to it: rings, receive buffers, lanes, memory ahead.
+const PROGRAM_CORE_BYTES: u64 = 8 << 20;
 /// An idle connection: its place in the slab, its session, its completion in the ring.
 pub const CONNECTION_BYTES: u64 = 640;
 /// Buffers take one part in this many of the memory,
@@ -27,12 +29,16 @@ const BUFFERS_BYTES_MIN: u64 = 8 << 20;
 const RESERVE_ONE_IN: u64 = 8;
 /// and no less than this.
 const RESERVE_BYTES_MIN: u64 = 2 << 20;
-/// The least memory for items.
+/// The least memory for items,
 const ITEMS_BYTES_MIN: u64 = 16 << 20;
+/// and on each core.
+const CORE_ITEMS_BYTES_MIN: u64 = 4 << 20;
+/// The least memory for buffers on each core.
+const CORE_BUFFERS_BYTES_MIN: u64 = 4 << 20;
 /// Address space beyond the highest limit, so that lent segments are never missed.
 const RESERVE_SLACK_BYTES: u64 = 16 << 20;
 
-const _: () = assert!(RESERVE_BYTES_MIN < BUFFERS_BYTES_MIN);
+const _: () = assert!(RESERVE_BYTES_MIN < CORE_BUFFERS_BYTES_MIN);
 
 /// The least memory to run with.
 pub const MEMORY_BYTES_MIN: u64 = 64 << 20;
@@ -53,22 +59,37 @@ pub struct Division {
 }
 
 impl Division {
-    /// Divides `memory_bytes` for up to `connections_max` connections.
+    /// Divides `memory_bytes` for up to `connections_max` connections: the share of each of `cores`
+    /// cores.
     ///
     /// # Errors
     /// The least memory that would do, in bytes.
-    pub fn of(memory_bytes: u64, connections_max: usize) -> Result<Division, u64> {
+    pub fn of(memory_bytes: u64, connections_max: usize, cores: usize) -> Result<Division, u64> {
+        let cores = cores.max(1) as u64;
+        let whole = Division::whole(memory_bytes, connections_max, cores)?;
+        Ok(Division {
+            memory_bytes: whole.memory_bytes / cores,
+            program_bytes: whole.program_bytes / cores,
+            connections_bytes: whole.connections_bytes / cores,
+            buffers_bytes: whole.buffers_bytes / cores,
+            items_bytes: whole.items_bytes / cores,
+        })
+    }
+
+    fn whole(memory_bytes: u64, connections_max: usize, cores: u64) -> Result<Division, u64> {
         let connections_bytes = connections_max as u64 * CONNECTION_BYTES;
-        let buffers_bytes = (memory_bytes / BUFFERS_ONE_IN).max(BUFFERS_BYTES_MIN);
-        let fixed_bytes = PROGRAM_BYTES + connections_bytes;
+        let buffers_min = BUFFERS_BYTES_MIN.max(cores * CORE_BUFFERS_BYTES_MIN);
+        let buffers_bytes = (memory_bytes / BUFFERS_ONE_IN).max(buffers_min);
+        let program_bytes = PROGRAM_BYTES + (cores - 1) * PROGRAM_CORE_BYTES;
+        let fixed_bytes = program_bytes + connections_bytes;
+        let items_min = ITEMS_BYTES_MIN.max(cores * CORE_ITEMS_BYTES_MIN);
         let items_bytes = memory_bytes.saturating_sub(fixed_bytes + buffers_bytes);
-        if memory_bytes < MEMORY_BYTES_MIN || items_bytes < ITEMS_BYTES_MIN {
-            let others_bytes = fixed_bytes + ITEMS_BYTES_MIN;
-            let least_bytes = (others_bytes + BUFFERS_BYTES_MIN)
+        if memory_bytes < MEMORY_BYTES_MIN || items_bytes < items_min {
+            let others_bytes = fixed_bytes + items_min;
+            let least_bytes = (others_bytes + buffers_min)
                 .max((others_bytes * BUFFERS_ONE_IN).div_ceil(BUFFERS_ONE_IN - 1));
             return Err(least_bytes.max(MEMORY_BYTES_MIN).next_multiple_of(1 << 20));
         }
-        let program_bytes = PROGRAM_BYTES;
         Ok(Division { memory_bytes, program_bytes, connections_bytes, buffers_bytes, items_bytes })
     }
 
@@ -85,17 +106,19 @@ impl Division {
 pub struct Memory {
     division: Division,
     connections_max: usize,
-    /// The highest limit that can be set.
+    cores: usize,
+    /// The highest limit that can be set, for all cores.
     bytes_max: u64,
     /// Bytes of the shares of connections and buffers that items may use now (D2).
     lent_bytes: u64,
 }
 
 impl Memory {
-    /// A division that can be raised up to `bytes_max`, such as the machine's memory.
-    pub fn new(division: Division, connections_max: usize, bytes_max: u64) -> Memory {
-        let bytes_max = bytes_max.max(division.memory_bytes);
-        Memory { division, connections_max, bytes_max, lent_bytes: 0 }
+    /// The share of one of `cores` cores; the whole can be raised up to `bytes_max`, such as the
+    /// machine's memory.
+    pub fn new(division: Division, connections_max: usize, cores: usize, bytes_max: u64) -> Memory {
+        let bytes_max = bytes_max.max(division.memory_bytes * cores as u64);
+        Memory { division, connections_max, cores, bytes_max, lent_bytes: 0 }
     }
 
     /// The shares.
@@ -125,7 +148,7 @@ impl Memory {
         (self.bytes_max + RESERVE_SLACK_BYTES).min(LOG_BYTES_MAX as u64) as usize
     }
 
-    /// Sets another limit: the shard shrinks to it bit by bit, or may grow at once.
+    /// Sets another limit for all cores together, of which this is one's share: the shard shrinks to it bit by bit, or may grow at once.
     ///
     /// # Errors
     /// Why not, in words for a client.
@@ -133,7 +156,7 @@ impl Memory {
         if memory_bytes > self.bytes_max {
             return Err(format!("at most {} bytes are possible", self.bytes_max));
         }
-        let division = Division::of(memory_bytes, self.connections_max)
+        let division = Division::of(memory_bytes, self.connections_max, self.cores)
             .map_err(|least_bytes| format!("at least {least_bytes} bytes are needed"))?;
         // A loan stays one: items would go, and come back, for nothing.
         let lent_bytes = self.lent_bytes.min(division.lendable_bytes());
@@ -141,8 +164,9 @@ impl Memory {
         let limits = Limits { total_bytes, ..shard.limits() };
         shard.set_limits(limits).map_err(|error| match error {
             EngineError::LimitTooLarge { bytes_max, .. } => {
-                let overhead_bytes = memory_bytes - division.items_bytes - lent_bytes;
-                format!("at most {} bytes are possible", bytes_max as u64 + overhead_bytes)
+                let overhead_bytes = division.memory_bytes - division.items_bytes - lent_bytes;
+                let each_bytes = bytes_max as u64 + overhead_bytes;
+                format!("at most {} bytes are possible", each_bytes * self.cores as u64)
             }
             other => other.to_string(),
         })?;
@@ -160,7 +184,7 @@ mod tests {
     #[test]
     fn shares_add_up_at_every_size() {
         for memory_bytes in [64 << 20, 100_000_000, 256 << 20, 1 << 30, 100 << 30] {
-            let shares = Division::of(memory_bytes, 10_000).expect("it is enough");
+            let shares = Division::of(memory_bytes, 10_000, 1).expect("it is enough");
             let sum = shares.program_bytes
                 + shares.connections_bytes
                 + shares.buffers_bytes
@@ -173,16 +197,16 @@ mod tests {
     #[test]
     fn too_little_is_refused_and_what_is_asked_for_instead_is_enough() {
         for (memory_bytes, connections) in [(0, 1), (63 << 20, 1), (256 << 20, 1_000_000)] {
-            let least_bytes = Division::of(memory_bytes, connections).expect_err("too little");
+            let least_bytes = Division::of(memory_bytes, connections, 1).expect_err("too little");
             assert!(least_bytes > memory_bytes);
-            assert!(Division::of(least_bytes, connections).is_ok(), "{least_bytes}");
+            assert!(Division::of(least_bytes, connections, 1).is_ok(), "{least_bytes}");
         }
     }
 
     #[test]
     fn the_limit_moves_within_the_reservation() {
-        let division = Division::of(128 << 20, 100).expect("it is enough");
-        let mut memory = Memory::new(division, 100, 512 << 20);
+        let division = Division::of(128 << 20, 100, 1).expect("it is enough");
+        let mut memory = Memory::new(division, 100, 1, 512 << 20);
         let limits = Limits { total_bytes: division.items_bytes as usize, data: Some(1 << 40) };
         let reserve_bytes = Some(memory.reserve_bytes());
         let config = ShardConfig { limits, reserve_bytes, ..ShardConfig::default() };
@@ -200,8 +224,8 @@ mod tests {
 
     #[test]
     fn a_loan_raises_the_limit_of_items_and_survives_a_change_of_the_whole() {
-        let division = Division::of(128 << 20, 100).expect("it is enough");
-        let mut memory = Memory::new(division, 100, 512 << 20);
+        let division = Division::of(128 << 20, 100, 1).expect("it is enough");
+        let mut memory = Memory::new(division, 100, 1, 512 << 20);
         let limits = Limits { total_bytes: division.items_bytes as usize, data: None };
         let reserve_bytes = Some(memory.reserve_bytes());
         let config = ShardConfig { limits, reserve_bytes, ..ShardConfig::default() };

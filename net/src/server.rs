@@ -3,11 +3,12 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
 use pinion_engine::{EngineError, Shard, ShardConfig};
 use pinion_ring::{DataRing, EpollSet, RingOptions, Waker};
+use pinion_router::CoreCount;
 
 use crate::clock::{self, Clock};
 use crate::command::Renames;
@@ -15,8 +16,8 @@ use crate::command::memcached::Credentials;
 use crate::connection::Protocol;
 use crate::control::{self, ServerFacts};
 use crate::core::{
-    self, Core, CoreHandle, CoreMessage, CoreOptions, Driver, Inbox, ListenerKind, Reload,
-    Transport,
+    self, Core, CoreHandle, CoreMessage, CoreOptions, Driver, Inbox, Lanes, ListenerKind, Reload,
+    Transport, join_cores,
 };
 use crate::listener::UnixPath;
 use crate::options::Options;
@@ -31,21 +32,50 @@ use crate::{host, parameters, sys};
 pub struct Server {
     addresses: Vec<Address>,
     summary: String,
-    handle: CoreHandle,
-    core: JoinHandle<Result<(), StartError>>,
+    handles: Vec<CoreHandle>,
+    cores: Vec<JoinHandle<()>>,
+    /// How each core has ended.
+    ended: Receiver<Ended>,
     control: JoinHandle<()>,
     /// Removed when the server is.
     _paths: Vec<UnixPath>,
 }
 
+/// That a core has ended, and how. Nothing is how it ended that panicked.
+#[derive(Debug)]
+struct Ended {
+    core: usize,
+    outcome: Option<Result<(), StartError>>,
+}
+
+/// Tells of a core's end, however it ends.
+struct Farewell {
+    ended: Ended,
+    to: Sender<Ended>,
+}
+
+impl Farewell {
+    fn say(mut self, outcome: Result<(), StartError>) {
+        self.ended.outcome = Some(outcome);
+    }
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        let ended = Ended { core: self.ended.core, outcome: self.ended.outcome.take() };
+        // If nobody listens, the server was given up.
+        let _ = self.to.send(ended);
+    }
+}
+
 /// Ends or changes a server from any thread.
 #[derive(Clone, Debug)]
-pub struct Stopper(CoreHandle);
+pub struct Stopper(Vec<CoreHandle>);
 
 impl Stopper {
     /// Asks the server to answer what has come, and end. Returns at once.
     pub fn stop(&self) {
-        self.0.tell(CoreMessage::Stop);
+        self.0.iter().for_each(|core| core.tell(CoreMessage::Stop));
     }
 
     /// Lets those of other options take effect that can: the password, the memory, the time that
@@ -54,7 +84,7 @@ impl Stopper {
     pub fn reload(&self, options: &Options, changes: &[String]) -> Vec<String> {
         let has = |name: &str| changes.iter().any(|change| change == name);
         let has_limits = LIMIT_FLAGS.iter().any(|name| has(name));
-        self.0.tell(CoreMessage::Reload(Box::new(Reload {
+        let reload = Reload {
             password: has("requirepass").then(|| options.requirepass.clone().into_bytes()),
             memcached_users: memcached_users(options)
                 .unwrap_or(None)
@@ -63,7 +93,10 @@ impl Stopper {
             memory_bytes: options.memory.filter(|_| has("memory")).map(|memory| memory.0),
             limits: has_limits.then(|| parameters::limits(options)),
             drain_ms: has("drain").then_some(options.drain.ms),
-        })));
+        };
+        for core in &self.0 {
+            core.tell(CoreMessage::Reload(Box::new(reload.clone())));
+        }
         let is_known = |name: &str| {
             LIMIT_FLAGS.contains(&name)
                 || ["requirepass", "drain", "log-format"].contains(&name)
@@ -86,6 +119,7 @@ const LIMIT_FLAGS: [&str; 7] = [
 
 /// What a core tells when it is ready.
 struct Ready {
+    core: usize,
     handle: CoreHandle,
     ring_features: String,
     numa_node: Option<usize>,
@@ -130,13 +164,15 @@ impl Server {
         let network = network::choose(options)?;
         let plan = Plan::new(options, network)?;
         let renames = renames(options)?;
-        let listeners = Listeners::open(options)?;
+        let count = plan.cpus.len();
+        let listeners = Listeners::open(options, count)?;
         let (requests_in, requests) = channel();
-        let (inbox, messages) = Inbox::new(requests_in);
         let (ready_in, ready) = channel();
+        let (ended_in, ended) = channel();
         let port = listeners.port_of(Protocol::Resp);
         let mut settings = parameters::settings(options, plan.connections_max, port, renames);
         settings.memcached_users = memcached_users(options)?.map(Arc::new);
+        settings.cores = count as u16;
         let kinds = listeners.addresses.iter().map(|address| ListenerKind(address.protocol));
         let core_options = CoreOptions {
             connections_max: plan.connections_max,
@@ -148,35 +184,61 @@ impl Server {
         };
         let facts = facts(options, &plan, &listeners, network);
         let Listeners { sockets, addresses, paths } = listeners;
-        let setup = CoreSetup {
-            options: options.clone(),
-            network,
-            driver: plan.driver,
-            cpu: plan.cpu,
-            shard: plan.shard,
-            core_options,
-            sockets,
-            inbox,
-            messages,
-            ready: ready_in,
-        };
-        let core = thread::Builder::new()
-            .name("pinion-core-0".into())
-            .spawn(move || setup.run())
-            .map_err(thread_error)?;
-        let Ok(Ready { handle, ring_features, numa_node }) = ready.recv() else {
-            // The core has ended before it was ready, and says why.
-            return Err(join(core).err().unwrap_or_else(|| StartError::new("the core ended")));
-        };
-        let numa = numa_text(plan.shard.numa_node, numa_node);
-        let facts = ServerFacts { ring_features, numa, ..facts };
+        let core_count = CoreCount::new(count).map_err(|error| StartError::new(error.to_string()))?;
+        let mut cores = Vec::with_capacity(count);
+        let with_lanes = join_cores(core_count).into_iter().zip(sockets).zip(&plan.cpus);
+        for (core, ((lanes, sockets), &cpu)) in with_lanes.enumerate() {
+            let (inbox, messages) = Inbox::new(requests_in.clone(), core);
+            let mut core_options = core_options.clone();
+            core_options.settings.core = core as u16;
+            let setup = CoreSetup {
+                core,
+                options: options.clone(),
+                network,
+                driver: plan.driver,
+                cpu,
+                shard: ShardConfig { numa_node: host::memory_node(cpu), ..plan.shard },
+                core_options,
+                sockets,
+                lanes,
+                inbox,
+                messages,
+                ready: ready_in.clone(),
+            };
+            let farewell =
+                Farewell { ended: Ended { core, outcome: None }, to: ended_in.clone() };
+            let thread = thread::Builder::new()
+                .name(format!("pinion-core-{core}"))
+                .spawn(move || farewell.say(setup.run()))
+                .map_err(thread_error)?;
+            cores.push(thread);
+        }
+        // What is left of these is the cores' own, so that their end is seen.
+        drop((requests_in, ready_in, ended_in));
+        let mut all: Vec<Option<Ready>> = (0..count).map(|_| None).collect();
+        for _ in 0..count {
+            let Ok(one) = ready.recv() else {
+                return Err(first_failure(&ended));
+            };
+            let core = one.core;
+            all[core] = Some(one);
+        }
+        let all: Vec<Ready> = all.into_iter().flatten().collect();
+        let handles: Vec<CoreHandle> = all.iter().map(|one| one.handle.clone()).collect();
+        let numa = all.iter().zip(&plan.cpus).map(|(one, &cpu)| {
+            numa_text(host::memory_node(cpu), one.numa_node)
+        });
+        let mut numa: Vec<String> = numa.collect();
+        numa.dedup();
+        let ring_features = all.first().map_or_else(String::new, |one| one.ring_features.clone());
+        let facts = ServerFacts { ring_features, numa: numa.join(","), ..facts };
         let summary = summary(options, &plan, &facts);
-        let answers = handle.clone();
+        let answers = handles.clone();
         let control = thread::Builder::new()
             .name("pinion-control".into())
             .spawn(move || control::serve(&requests, &answers, &facts))
             .map_err(thread_error)?;
-        Ok(Server { addresses, summary, handle, core, control, _paths: paths })
+        Ok(Server { addresses, summary, handles, cores, ended, control, _paths: paths })
     }
 
     /// Where the server listens.
@@ -191,19 +253,46 @@ impl Server {
 
     /// What ends the server.
     pub fn stopper(&self) -> Stopper {
-        Stopper(self.handle.clone())
+        Stopper(self.handles.clone())
     }
 
     /// Waits until the server has ended.
     ///
     /// # Errors
-    /// If it did not end because it was told to.
+    /// If it did not end because it was told to. One core that fails is enough: others would wait
+    /// for it. Then their threads still run, and the process is to end.
     pub fn wait(self) -> Result<(), StartError> {
-        let outcome = join(self.core);
-        // The core's end of the questions is gone now, which ends the control thread.
+        for _ in 0..self.cores.len() {
+            match self.ended.recv() {
+                Ok(Ended { outcome: Some(Ok(())), .. }) => {}
+                Ok(ended) => return Err(failure(ended)),
+                Err(_) => break,
+            }
+        }
+        for core in self.cores {
+            let _ = core.join();
+        }
+        // The cores' ends of the questions are gone now, which ends the control thread.
         let _ = self.control.join();
-        outcome
+        Ok(())
     }
+}
+
+/// Why a core has ended that was not told to.
+fn failure(ended: Ended) -> StartError {
+    let core = ended.core;
+    match ended.outcome {
+        Some(Err(error)) => error,
+        Some(Ok(())) => StartError::new(format!("core {core} has ended before it was ready")),
+        None => StartError::new(format!("core {core} panicked; see above")),
+    }
+}
+
+/// Why the cores cannot start.
+fn first_failure(ended: &Receiver<Ended>) -> StartError {
+    let failed = |ended: &Ended| !matches!(ended.outcome, Some(Ok(())));
+    let ended = ended.iter().find(failed);
+    ended.map_or_else(|| StartError::new("the cores ended"), failure)
 }
 
 fn thread_error(error: std::io::Error) -> StartError {
@@ -211,10 +300,6 @@ fn thread_error(error: std::io::Error) -> StartError {
         "cannot start a thread: {error}; raise the limit on processes ('ulimit -u', pids.max of \
          the cgroup, TasksMax= in a systemd unit)"
     ))
-}
-
-fn join(core: JoinHandle<Result<(), StartError>>) -> Result<(), StartError> {
-    core.join().unwrap_or_else(|_| Err(StartError::new("the core panicked; see above")))
 }
 
 fn summary(options: &Options, plan: &Plan, facts: &ServerFacts) -> String {
@@ -226,13 +311,21 @@ fn summary(options: &Options, plan: &Plan, facts: &ServerFacts) -> String {
         "pinion {} on CPU {}, {} driver, idle {}, {} MiB (huge pages {}, memory node {}), \
          {network}",
         env!("CARGO_PKG_VERSION"),
-        plan.cpu,
+        cpus_text(&plan.cpus),
         plan.driver,
         options.idle,
-        plan.memory.division().memory_bytes >> 20,
+        (plan.memory.division().memory_bytes * plan.cpus.len() as u64) >> 20,
         facts.huge_pages,
         facts.numa,
     )
+}
+
+/// CPUs for people: `0,1`, or how many there are.
+fn cpus_text(cpus: &[usize]) -> String {
+    match cpus.len() {
+        0..=16 => cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(","),
+        many => format!("{}..{} ({many} cores)", cpus[0], cpus[many - 1]),
+    }
 }
 
 /// Makes a shard, with address space for every limit that may be set later, or if the kernel does
@@ -257,6 +350,7 @@ fn numa_text(wanted: Option<usize>, granted: Option<usize>) -> String {
 
 /// What the core's thread takes along.
 struct CoreSetup {
+    core: usize,
     options: Options,
     network: Chosen,
     driver: Driver,
@@ -264,6 +358,7 @@ struct CoreSetup {
     shard: ShardConfig,
     core_options: CoreOptions,
     sockets: Vec<OwnedFd>,
+    lanes: Lanes,
     inbox: Inbox,
     messages: Sender<CoreMessage>,
     ready: Sender<Ready>,
@@ -312,11 +407,14 @@ impl CoreSetup {
         if self.options.prefault {
             shard.prefault();
         }
+        self.lanes.set_waker(waker.clone());
         let handle = CoreHandle::new(self.messages, waker);
         let numa_node = shard.numa_node();
         // If nobody waits for this, the server is ending already.
-        let _ = self.ready.send(Ready { handle, ring_features, numa_node });
-        Ok(Core::new(transport, shard, clock, self.core_options, self.inbox))
+        let _ = self.ready.send(Ready { core: self.core, handle, ring_features, numa_node });
+        let mut core = Core::new(transport, shard, clock, self.core_options, self.inbox);
+        core.join(self.lanes);
+        Ok(core)
     }
 }
 
@@ -333,7 +431,7 @@ fn facts(options: &Options, plan: &Plan, listeners: &Listeners, network: Chosen)
         value_bytes_max: options.value_max.0 as usize,
         driver: plan.driver.to_string(),
         idle: options.idle.to_string(),
-        cpu: plan.cpu,
+        cpus: plan.cpus.clone(),
         network: network.name(),
         config_file: options
             .config

@@ -66,7 +66,7 @@ pub struct Rig {
     resp: Vec<Peer>,
     memcached: Vec<Peer>,
     /// Questions to the control thread; there is none, and no benchmark asks.
-    _requests: Receiver<Request>,
+    _requests: Receiver<(usize, Request)>,
 }
 
 impl Rig {
@@ -85,15 +85,16 @@ impl Rig {
         let resp = peers.clone().map(|_| transport.connect(0)).collect();
         let memcached = peers.map(|_| transport.connect(1)).collect();
         let (requests_in, requests) = channel();
-        let (inbox, _) = Inbox::new(requests_in);
+        let (inbox, _) = Inbox::new(requests_in, 0);
         let core_options = CoreOptions {
             connections_max: 2 * options.connections,
             flush_after: options.flush_after,
             settings: Settings { value_bytes_max: VALUE_BYTES_MAX, ..Settings::default() },
             memory: Memory::new(
-                Division::of(1 << 30, 2 * options.connections)
+                Division::of(1 << 30, 2 * options.connections, 1)
                     .map_err(|_| LayerError::Usage("--connections are too many".to_owned()))?,
                 2 * options.connections,
+                1,
                 1 << 30,
             ),
             drain_ms: 1_000,

@@ -39,11 +39,11 @@ pub use context::{Arguments, Context, Flow};
 pub use rename::Renames;
 pub use server::{Base, ServerState, Slowlog, Timed, kept_args};
 pub use settings::{ClientLimits, Settings};
-pub use spec::{KeySpec, Spec};
+pub use spec::{KeySpec, Reach, Spec, Spread};
 pub use statistics::{CommandCount, Statistics};
 pub use table::{COMMANDS, find, name_of};
 pub use task::{Step, Task};
-pub use transaction::{Transaction, Watches};
+pub use transaction::{Transaction, Watches, begin_exec};
 
 /// The Redis version whose behaviour clients may expect.
 pub const REDIS_VERSION: &str = "7.4.0";

@@ -66,6 +66,10 @@ pub struct Settings {
     pub limits: ClientLimits,
     /// Commands under other names.
     pub renames: Renames,
+    /// Which of the server's cores this is,
+    pub core: u16,
+    /// and how many there are.
+    pub cores: u16,
     /// Whether a password may be changed, but not taken away: others than this host are let in.
     pub needs_password: bool,
 }
@@ -84,6 +88,8 @@ impl Default for Settings {
             memcached_users: None,
             limits: ClientLimits::default(),
             renames: Renames::default(),
+            core: 0,
+            cores: 1,
             needs_password: false,
         }
     }

@@ -2,6 +2,35 @@
 //! tells. Each family declares its own list of these, as constants.
 
 use super::context::{Arguments, Context, Flow};
+use crate::core::Join;
+
+/// Which cores of a server a command concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The one that was asked: the command has no keys, or is about the connection.
+    Here,
+    /// That of its one key, which is the argument at this index.
+    Key(u8),
+    /// Those of its keys.
+    Keys(Spread),
+    /// Those of the keys whose number is the argument at this index, behind it.
+    Counted(u8),
+    /// What its subcommand says.
+    Subcommand,
+    /// The one that the cursor, its first argument, belongs to.
+    Cursor,
+    /// All of them.
+    All(Join),
+}
+
+/// What becomes of a command whose keys are on several cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spread {
+    /// It cannot be executed in parts.
+    Together,
+    /// Each core executes it for its keys.
+    Apart(Join),
+}
 
 /// One command, or a subcommand of one.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +68,10 @@ pub struct Spec {
     /// Whether its cost is not constant and Redis does not call it fast: its executions are timed
     /// one by one.
     pub is_timed: bool,
+    /// Which cores it concerns. Follows from keys and hints, unless it is set; the table of all
+    /// commands gives it, but for subcommands: see [`Spec::find_reach`].
+    pub reach: Reach,
+    is_reach_set: bool,
     /// Its place among all commands, subcommands behind their containers: what statistics are
     /// kept under. The table of all commands gives it.
     pub number: u16,
@@ -102,6 +135,8 @@ impl Spec {
             is_open: false,
             is_single: false,
             is_timed: false,
+            reach: Reach::Here,
+            is_reach_set: false,
             number: 0,
         }
     }
@@ -151,6 +186,49 @@ impl Spec {
     pub const fn summary(mut self, summary: &'static str) -> Spec {
         self.summary = summary;
         self
+    }
+
+    /// Sets which cores it concerns.
+    pub const fn reach(mut self, reach: Reach) -> Spec {
+        self.reach = reach;
+        self.is_reach_set = true;
+        self
+    }
+
+    /// Which cores it concerns, by what was set, or else by its keys and its hints to clients of
+    /// clusters, which have the same question.
+    pub const fn find_reach(&self) -> Reach {
+        if self.is_reach_set {
+            return self.reach;
+        }
+        if !self.subcommands.is_empty() {
+            return Reach::Subcommand;
+        }
+        let join = if has_word(self.tips, "response_policy:agg_sum") {
+            Join::Sum
+        } else if has_word(self.tips, "response_policy:all_succeeded") {
+            Join::First
+        } else if has_word(self.tips, "request_policy:multi_shard") {
+            Join::ByKey
+        } else {
+            Join::Append
+        };
+        let is_special = has_word(self.tips, "response_policy:special")
+            || has_word(self.tips, "response_policy:agg_min")
+            || has_word(self.tips, "response_policy:agg_logical_and");
+        if self.keys.len() == 1 && self.keys[0].last == 0 {
+            Reach::Key(self.keys[0].first)
+        } else if !self.keys.is_empty() {
+            let apart = has_word(self.tips, "request_policy:multi_shard") && !is_special;
+            Reach::Keys(if apart { Spread::Apart(join) } else { Spread::Together })
+        } else if !is_special
+            && (has_word(self.tips, "request_policy:all_shards")
+                || has_word(self.tips, "request_policy:all_nodes"))
+        {
+            Reach::All(join)
+        } else {
+            Reach::Here
+        }
     }
 
     /// Sets what it contains.

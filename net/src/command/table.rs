@@ -49,6 +49,7 @@ const COMMANDS_IN_ORDER: [Spec; COMMAND_COUNT] = {
         while index < FAMILIES[family].1.len() {
             commands[count] = FAMILIES[family].1[index];
             commands[count].number = number;
+            commands[count].reach = commands[count].find_reach();
             number += 1 + commands[count].subcommands.len() as u16;
             count += 1;
             index += 1;

@@ -75,9 +75,21 @@ pub struct Transaction {
     /// Whether a command could not be queued (X1).
     is_spoilt: bool,
     has_writes: bool,
+    /// The core of its keys, once it has one.
+    core: Option<u16>,
 }
 
 impl Transaction {
+    /// The core of its keys, once it has one, among several.
+    pub fn core(&self) -> Option<usize> {
+        self.core.map(usize::from)
+    }
+
+    /// Tells which core its keys are on.
+    pub fn set_core(&mut self, core: usize) {
+        self.core = Some(core as u16);
+    }
+
     /// Memory that it takes, without large values: these are the shard's.
     pub fn memory_bytes(&self) -> usize {
         size_of::<Transaction>()
@@ -133,6 +145,8 @@ impl Transaction {
 pub struct Watches {
     list: Vec<Watch>,
     key_bytes: usize,
+    /// The core that has looked at them.
+    core: u16,
 }
 
 #[derive(Debug)]
@@ -158,6 +172,18 @@ impl Watches {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
+    }
+
+    /// The core that has looked at them, if there are any.
+    pub fn core(&self) -> Option<usize> {
+        (!self.is_empty()).then_some(usize::from(self.core))
+    }
+
+    /// Adds those that the same core has looked at later.
+    pub fn add(&mut self, mut later: Watches) {
+        self.core = later.core;
+        self.key_bytes += later.key_bytes;
+        self.list.append(&mut later.list);
     }
 
     /// Forgets them.
@@ -251,6 +277,22 @@ fn exec(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
     Flow::Continue
 }
 
+/// Begins to execute a transaction that has come from another core, with what was watched in the
+/// session. Whether its commands are to be executed; if not, it is answered.
+pub fn begin_exec(context: &mut Context<'_>, transaction: &Transaction) -> bool {
+    let unchanged = !transaction.is_spoilt && are_unchanged(context);
+    context.session.watches.clear();
+    if transaction.is_spoilt {
+        context.error("EXECABORT Transaction discarded because of previous errors.");
+    } else if !unchanged {
+        context.reply().null_array();
+    } else {
+        context.reply().array(transaction.len());
+        return true;
+    }
+    false
+}
+
 /// Refuses an EXEC with arguments, which ends the transaction as any EXEC does.
 pub(super) fn abort(context: &mut Context<'_>) {
     context.session.discard(context.shard);
@@ -289,6 +331,7 @@ fn watch(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
         context.session.watches.list.push(Watch { db, key: key.into(), seen });
     }
     context.session.watches.key_bytes = memory_bytes;
+    context.session.watches.core = context.settings.core;
     context.session.recount();
     context.reply().ok();
     Flow::Continue

@@ -86,6 +86,13 @@ pub struct Connection<S> {
     pub paused: bool,
     /// The command that is being executed in slices; nothing else is until it is done.
     pub task: Option<Box<Sliced>>,
+    /// Replies that other cores owe it.
+    pub crossed: u32,
+    /// Whether its commands wait for room in a lane, or for those replies.
+    pub lane_wait: bool,
+    /// Since when output is held back while replies of other cores are on their way, in
+    /// nanoseconds of the server's clock; 0: it is not.
+    pub held_since_ns: u64,
     /// Whether its commands wait for the end of CLIENT PAUSE.
     pub postponed: bool,
     /// Whether it is in the core's queue of connections that wait for memory.
@@ -142,6 +149,9 @@ impl<S> Connection<S> {
             cancelling: false,
             paused: false,
             task: None,
+            crossed: 0,
+            lane_wait: false,
+            held_since_ns: 0,
             postponed: false,
             waiting: false,
             sending_bytes: 0,
@@ -156,7 +166,11 @@ impl<S> Connection<S> {
 
     /// Whether commands of this connection may be parsed and executed now.
     pub fn may_run(&self) -> bool {
-        !self.paused && !self.postponed && self.task.is_none() && self.closing < Closing::Flushing
+        !self.paused
+            && !self.postponed
+            && !self.lane_wait
+            && self.task.is_none()
+            && self.closing < Closing::Flushing
     }
 
     /// Whether a large value is on its way to the shard.

@@ -98,6 +98,13 @@ impl Session {
         self.transaction.as_ref().map_or(0, |transaction| transaction.memory_bytes())
     }
 
+    /// Whether commands are executed as they come: the client is known, and collects no
+    /// transaction.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.authenticated && self.transaction.is_none()
+    }
+
     /// The version of RESP in which replies are written.
     #[inline]
     pub fn version(&self) -> resp::Version {

@@ -36,8 +36,9 @@ pub(super) fn pinion(
     facts: &ServerFacts,
 ) -> std::fmt::Result {
     let (counters, shard) = (&snapshot.counters, &snapshot.shard);
-    write!(out, "cores:1\r\n")?;
-    write!(out, "cpu:{}\r\n", facts.cpu)?;
+    write!(out, "cores:{}\r\n", facts.cpus.len())?;
+    let cpus: Vec<String> = facts.cpus.iter().map(usize::to_string).collect();
+    write!(out, "cpu:{}\r\n", cpus.join(","))?;
     write!(out, "driver:{}\r\n", facts.driver)?;
     write!(out, "idle:{}\r\n", facts.idle)?;
     write!(out, "network:{}\r\n", facts.network)?;

@@ -42,8 +42,8 @@ pub struct ServerFacts {
     pub network: &'static str,
     /// The configuration file, if there is one.
     pub config_file: String,
-    /// The CPU of the core.
-    pub cpu: usize,
+    /// The CPUs of the cores, in the cores' order.
+    pub cpus: Vec<usize>,
     /// The ring's features in use.
     pub ring_features: String,
     /// The kernel's release.
@@ -54,9 +54,10 @@ pub struct ServerFacts {
     pub run_id: String,
 }
 
-/// Does what the core asks for until the core has ended.
-pub fn serve(requests: &Receiver<Request>, core: &CoreHandle, facts: &ServerFacts) {
-    while let Ok(request) = requests.recv() {
+/// Does what cores ask for until all of them have ended.
+pub fn serve(requests: &Receiver<(usize, Request)>, cores: &[CoreHandle], facts: &ServerFacts) {
+    while let Ok((number, request)) = requests.recv() {
+        let core = &cores[number];
         let question = match request {
             Request::Question(question) => question,
             Request::Errand(errand) => {
@@ -69,6 +70,10 @@ pub fn serve(requests: &Receiver<Request>, core: &CoreHandle, facts: &ServerFact
             }
             Request::Trim => {
                 sys::trim_heap();
+                continue;
+            }
+            Request::Stop => {
+                cores.iter().for_each(|core| core.tell(CoreMessage::Stop));
                 continue;
             }
         };

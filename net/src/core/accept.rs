@@ -64,10 +64,15 @@ impl<T: Transport> Core<T> {
             return;
         };
         self.counters.connections_accepted += 1;
-        self.next_connection_id += 1;
-        let id = self.next_connection_id;
-        let is_full =
-            self.stop_at_ms.is_some() || self.connections.len() >= self.options.connections_max;
+        let settings = &self.options.settings;
+        // Numbers of different cores differ.
+        self.next_connection_id += u64::from(settings.cores);
+        let id = self.next_connection_id - u64::from(settings.cores) + 1 + u64::from(settings.core);
+        let open = match &self.lanes {
+            None => self.connections.len(),
+            Some(lanes) => lanes.count_connection(),
+        };
+        let is_full = self.stop_at_ms.is_some() || open >= self.options.connections_max;
         let per_second = self.options.settings.limits.accepts_per_second;
         let is_fast = !is_full && !self.accept_rate.admit(per_second, self.now_ms);
         let key = self.connections.insert(|key| Connection::new(socket, key, id, protocol));

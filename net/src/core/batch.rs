@@ -9,11 +9,14 @@
 
 use pinion_engine::{KeyHash, Shard};
 use pinion_ring::Key;
+use pinion_router::{CoreCount, core_of_key};
 
+use super::foreign::kind;
 use super::limits::{BATCH_COMMANDS_MAX, FRAME_BYTES_MIN, INLINE_BYTES_MAX};
 use super::{Core, Transport};
-use crate::command::{self, Renames, Settings, Spec};
+use crate::command::{self, Reach, Renames, Settings, Spec};
 use crate::connection::{Closing, Connection, Progress, Protocol};
+use crate::lane::Head;
 use crate::protocol::memcached::binary;
 use crate::protocol::{memcached, resp};
 
@@ -24,6 +27,28 @@ pub(super) enum Source {
     Loan(u32),
     /// In the connection's `input`.
     Input,
+    /// Among the requests of this core: the connection is one of that core's.
+    Lane(u16),
+}
+
+/// The owner of a command whose core takes a second look to see: see `route`.
+pub(super) const OWNER_ROUTED: u16 = u16::MAX;
+
+const _: () = assert!(pinion_router::CORE_COUNT_MAX < OWNER_ROUTED);
+
+/// Where this core is among those of the server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    me: u16,
+    cores: CoreCount,
+}
+
+impl Place {
+    /// The core of a key.
+    #[inline]
+    fn owner(&self, key: &[u8]) -> u16 {
+        if self.cores == CoreCount::ONE { 0 } else { core_of_key(key, self.cores).index() as u16 }
+    }
 }
 
 impl Origin {
@@ -81,8 +106,10 @@ pub(super) struct Command {
     pub(super) from: u32,
     pub(super) to: u32,
     pub(super) work: Work,
-    /// Of the first key, if there is one.
+    /// Of the first key, if there is one and this core owns it.
     pub(super) hash: Option<KeyHash>,
+    /// The core that executes it, or [`OWNER_ROUTED`].
+    pub(super) owner: u16,
 }
 
 /// See the module's page.
@@ -129,6 +156,7 @@ pub(super) struct ParseLimits {
     /// Commands of one connection before others have their turn.
     run_commands_max: usize,
     renames: Renames,
+    place: Place,
 }
 
 impl ParseLimits {
@@ -151,7 +179,16 @@ impl ParseLimits {
             memcached: memcached::Limits { value_bytes_max, ..memcached::Limits::default() },
             run_commands_max: settings.limits.run_commands_max,
             renames: settings.renames.clone(),
+            place: Place {
+                me: settings.core,
+                cores: CoreCount::new(usize::from(settings.cores)).unwrap_or(CoreCount::ONE),
+            },
         }
+    }
+
+    /// Commands under other names.
+    pub(super) fn renames(&self) -> &Renames {
+        &self.renames
     }
 
     /// What requests of the binary protocol may take. Those of a stranger are small: nothing is
@@ -202,12 +239,10 @@ impl<L> Batch<L> {
         match progress {
             Progress::Resp(progress) => self.parse_resp(progress, origin, bytes, at, shard, limits),
             Progress::Memcached(progress) => {
-                let limits = &limits.memcached;
                 self.parse_memcached(progress, origin, bytes, at, shard, limits)
             }
             Progress::Binary(progress) => {
-                let limits = limits.binary(origin.is_locked);
-                self.parse_binary(progress, origin, bytes, at, shard, &limits)
+                self.parse_binary(progress, origin, bytes, at, shard, limits)
             }
             Progress::Undecided => (at, Stop::Torn),
         }
@@ -223,7 +258,7 @@ impl<L> Batch<L> {
         limits: &ParseLimits,
     ) -> (usize, Stop) {
         let Origin { connection, source, .. } = origin;
-        let renames = &limits.renames;
+        let (renames, place) = (&limits.renames, limits.place);
         let limits = if origin.is_locked { &limits.resp_locked } else { &limits.resp };
         loop {
             if at == bytes.len() {
@@ -249,15 +284,22 @@ impl<L> Batch<L> {
                 }
                 resp::Parse::Error(error) => (Work::Broken(error), frame.len(), true),
             };
-            let mut hash = None;
-            if let Work::Resp(Some(spec)) = work
-                && let index @ 1.. = spec.first_key()
-                && let Some(key) = args.get(frame, index)
-            {
-                hash = Some(fetch_line(shard, origin.db, key));
+            let (mut hash, mut owner) = (None, place.me);
+            if let Work::Resp(Some(spec)) = work {
+                if let index @ 1.. = spec.first_key()
+                    && let Some(key) = args.get(frame, index)
+                {
+                    owner = place.owner(key);
+                    if owner == place.me {
+                        hash = Some(fetch_line(shard, origin.db, key));
+                    }
+                }
+                if !matches!(spec.reach, Reach::Key(_) | Reach::Here) {
+                    owner = OWNER_ROUTED;
+                }
             }
             let (from, to) = (at as u32, (at + consumed) as u32);
-            self.commands.push(Command { connection, source, from, to, work, hash });
+            self.commands.push(Command { connection, source, from, to, work, hash, owner });
             at += consumed;
             if stop {
                 return (at, Stop::Broken);
@@ -276,9 +318,10 @@ impl<L> Batch<L> {
         bytes: &[u8],
         mut at: usize,
         shard: &Shard,
-        limits: &memcached::Limits,
+        limits: &ParseLimits,
     ) -> (usize, Stop) {
         let Origin { connection, source, .. } = origin;
+        let (place, limits) = (limits.place, &limits.memcached);
         loop {
             if at == bytes.len() {
                 return (at, Stop::Torn);
@@ -287,13 +330,19 @@ impl<L> Batch<L> {
                 return (at, Stop::Full);
             }
             let frame = &bytes[at..];
-            let mut hash = None;
+            let (mut hash, mut owner) = (None, place.me);
             let (work, consumed) = match memcached::parse(frame, progress, limits) {
                 memcached::Parse::Incomplete { .. } => return (at, Stop::Torn),
                 memcached::Parse::Swallowed { consumed } => (Work::Swallowed, consumed),
                 memcached::Parse::Complete { request, consumed } => {
                     if let Some(key) = command::memcached::first_key(&request) {
-                        hash = Some(fetch_line(shard, origin.db, key));
+                        owner = place.owner(key);
+                        if owner == place.me {
+                            hash = Some(fetch_line(shard, origin.db, key));
+                        }
+                    }
+                    if !command::memcached::is_plain(&request) {
+                        owner = OWNER_ROUTED;
                     }
                     (Work::Memcached, consumed)
                 }
@@ -303,7 +352,7 @@ impl<L> Batch<L> {
                 memcached::Parse::Close(reason) => (Work::BrokenMemcached(reason), frame.len()),
             };
             let (from, to) = (at as u32, (at + consumed) as u32);
-            self.commands.push(Command { connection, source, from, to, work, hash });
+            self.commands.push(Command { connection, source, from, to, work, hash, owner });
             at += consumed;
             if matches!(work, Work::BrokenMemcached(_)) {
                 return (at, Stop::Broken);
@@ -318,9 +367,10 @@ impl<L> Batch<L> {
         bytes: &[u8],
         mut at: usize,
         shard: &Shard,
-        limits: &memcached::Limits,
+        limits: &ParseLimits,
     ) -> (usize, Stop) {
         let Origin { connection, source, .. } = origin;
+        let (place, limits) = (limits.place, &limits.binary(origin.is_locked));
         loop {
             if at == bytes.len() {
                 return (at, Stop::Torn);
@@ -329,13 +379,19 @@ impl<L> Batch<L> {
                 return (at, Stop::Full);
             }
             let frame = &bytes[at..];
-            let (mut hash, mut stop) = (None, None);
+            let (mut hash, mut stop, mut owner) = (None, None, place.me);
             let (work, consumed) = match binary::parse(frame, progress, limits) {
                 binary::Parse::Incomplete { .. } => return (at, Stop::Torn),
                 binary::Parse::Swallowed { consumed } => (Work::Swallowed, consumed),
                 binary::Parse::Complete { request, consumed } => {
-                    if !request.key.is_empty() {
-                        hash = Some(fetch_line(shard, origin.db, request.key));
+                    if !request.key.is_empty() && !command::memcached::is_about_server(&request) {
+                        owner = place.owner(request.key);
+                        if owner == place.me {
+                            hash = Some(fetch_line(shard, origin.db, request.key));
+                        }
+                    }
+                    if matches!(request.command, binary::Command::Flush { .. }) {
+                        owner = OWNER_ROUTED;
                     }
                     // It may be the password, on which it depends what comes next.
                     stop = origin.is_locked.then_some(Stop::Full);
@@ -353,12 +409,90 @@ impl<L> Batch<L> {
                 }
             };
             let (from, to) = (at as u32, (at + consumed) as u32);
-            self.commands.push(Command { connection, source, from, to, work, hash });
+            self.commands.push(Command { connection, source, from, to, work, hash, owner });
             at += consumed;
             if let Some(stop) = stop {
                 return (at, stop);
             }
         }
+    }
+}
+
+/// What a request of another core is, and the hash of its first key.
+pub(super) fn parse_guest(
+    head: &Head,
+    frame: &[u8],
+    args: &mut resp::Args,
+    shard: &Shard,
+    limits: &ParseLimits,
+) -> (Work, Option<KeyHash>) {
+    let mut hash = None;
+    let work = match head.kind {
+        kind::MEMCACHED => {
+            let mut progress = memcached::Progress::default();
+            match memcached::parse(frame, &mut progress, &limits.memcached) {
+                memcached::Parse::Complete { request, .. } => {
+                    let key = command::memcached::first_key(&request);
+                    hash = key.map(|key| fetch_line(shard, head.db, key));
+                    Work::Memcached
+                }
+                memcached::Parse::Refused { error, noreply, .. } => Work::Refused(error, noreply),
+                memcached::Parse::Close(reason) => Work::BrokenMemcached(reason),
+                memcached::Parse::Swallowed { .. } | memcached::Parse::Incomplete { .. } => {
+                    Work::Nothing
+                }
+            }
+        }
+        kind::BINARY => {
+            let mut progress = binary::Progress::default();
+            match binary::parse(frame, &mut progress, &limits.binary(false)) {
+                binary::Parse::Complete { request, .. } => {
+                    hash = Some(fetch_line(shard, head.db, request.key));
+                    Work::Binary
+                }
+                binary::Parse::Close(reason) => Work::BrokenMemcached(reason),
+                binary::Parse::Swallowed { .. } | binary::Parse::Incomplete { .. } => Work::Nothing,
+            }
+        }
+        _ => match resp::parse(frame, &mut resp::Progress::default(), args, &limits.resp) {
+            resp::Parse::Complete { .. } if !args.is_empty() => {
+                let spec = limits.renames.find(args.arg(frame, 0));
+                let key = spec.map_or(0, Spec::first_key);
+                let key = if key > 0 { args.get(frame, key) } else { None };
+                hash = key.map(|key| fetch_line(shard, head.db, key));
+                Work::Resp(spec)
+            }
+            resp::Parse::Error(error) => Work::Broken(error),
+            resp::Parse::Complete { .. } | resp::Parse::Incomplete { .. } => Work::Nothing,
+        },
+    };
+    debug_assert!(!matches!(work, Work::Nothing), "requests cross when they are whole");
+    (work, hash)
+}
+
+impl<L> Batch<L> {
+    /// Adds a request of another core: `from` is the core, and where in its requests this one is.
+    pub(super) fn add_guest(
+        &mut self,
+        head: &Head,
+        frame: &[u8],
+        (core, at): (usize, usize),
+        shard: &Shard,
+        limits: &ParseLimits,
+    ) {
+        let args = &mut self.args[self.commands.len()];
+        let (work, hash) = parse_guest(head, frame, args, shard, limits);
+        let (source, owner) = (Source::Lane(core as u16), limits.place.me);
+        let (from, to) = (at as u32, (at + frame.len()) as u32);
+        self.commands.push(Command {
+            connection: head.key,
+            source,
+            from,
+            to,
+            work,
+            hash,
+            owner,
+        });
     }
 }
 

@@ -46,13 +46,15 @@ pub struct ClientFilter {
 }
 
 /// A look at all connections, and how far it has come.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ClientsQuery {
     action: ClientAction,
     filter: ClientFilter,
     next_slot: usize,
     text: Vec<u8>,
     found: usize,
+    /// The connection that asks, if it is told apart.
+    asker: Option<Key>,
 }
 
 /// Both ends of a connection.
@@ -79,13 +81,39 @@ impl ClientFilter {
 impl ClientsQuery {
     /// A look that has not begun.
     pub fn new(action: ClientAction, filter: ClientFilter) -> ClientsQuery {
-        ClientsQuery { action, filter, next_slot: 0, text: Vec::new(), found: 0 }
+        ClientsQuery { action, filter, next_slot: 0, text: Vec::new(), found: 0, asker: None }
     }
 
     /// Memory that it takes.
     pub fn memory_bytes(&self) -> usize {
         let ids = self.filter.ids.as_ref().map_or(0, Vec::capacity);
         size_of::<ClientsQuery>() + self.text.capacity() + ids * size_of::<u64>()
+    }
+
+    /// Whether it concerns the connections of all cores.
+    pub(super) fn is_wide(&self) -> bool {
+        self.action != ClientAction::Info
+    }
+
+    /// The same look, for the core of the connection that asks.
+    pub(super) fn asked_by(self, asker: Key) -> ClientsQuery {
+        ClientsQuery { asker: Some(asker), ..self }
+    }
+
+    /// The connection that asks, if it is one of this core's.
+    pub(super) fn asker(&self) -> Option<Key> {
+        self.asker
+    }
+
+    /// Adds what another look has found.
+    pub(super) fn add_findings(&mut self, text: &[u8], found: usize) {
+        self.text.extend_from_slice(text);
+        self.found += found;
+    }
+
+    /// What was found, once the look has ended: lines, and how many.
+    pub(super) fn take_findings(&mut self) -> (Vec<u8>, usize) {
+        (std::mem::take(&mut self.text), self.found)
     }
 
     /// Writes the reply, once the look has ended.

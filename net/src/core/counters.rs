@@ -54,6 +54,27 @@ pub struct Counters {
     pub parks: u64,
     /// What clients of the memcached port did.
     pub memcached: MemcachedCounters,
+    /// What went to other cores and came from them.
+    pub lanes: LaneCounters,
+}
+
+/// Commands that cross between cores.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LaneCounters {
+    /// Requests sent to other cores.
+    pub crossed_out: u64,
+    /// Requests of other cores executed here.
+    pub crossed_in: u64,
+    /// Times that something was posted for another core,
+    pub posts: u64,
+    /// and that it had to be woken.
+    pub wakes: u64,
+    /// The most requests to one core that were outstanding at a time.
+    pub asked_peak: u64,
+    /// Times that a connection waited because a lane was full.
+    pub room_waits: u64,
+    /// Commands executed by several cores.
+    pub scattered: u64,
 }
 
 /// What memcached's `stats` tells of the commands of its protocols beside hits and misses, which

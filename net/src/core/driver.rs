@@ -125,7 +125,10 @@ async fn drive_glommio(core: &mut Core<DataRing>, mut ladder: Ladder) -> io::Res
             Rest::Look => Wait::No,
             Rest::Nap(time) => Wait::For(time),
             Rest::Park => {
-                park(core.transport(), &parked).await?;
+                if core.may_sleep() {
+                    park(core.transport(), &parked).await?;
+                }
+                core.wake_up();
                 Wait::No
             }
         };

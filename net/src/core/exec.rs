@@ -8,11 +8,14 @@
 
 use pinion_ring::Key;
 
+use super::context::context;
+use super::foreign::{Dest, Outcome};
+use super::guest;
 use super::inbox::Request;
 use super::{Core, Transport};
-use crate::command::{self, Arguments, Base, Context, Flow, Step, Transaction};
+use crate::command::{self, Arguments, Base, Flow, Step, Transaction, Watches};
 use crate::connection::{Closing, LargeValue};
-use crate::protocol::resp;
+use crate::protocol::resp::{self, Writer};
 
 impl<T: Transport> Core<T> {
     /// Does what a command's function has asked for, if it is nothing that puts the command off.
@@ -36,7 +39,10 @@ impl<T: Transport> Core<T> {
             Flow::Unpause => self.unpause(),
             Flow::Trim => self.inbox.ask(Request::Trim),
             Flow::ResetCounters => self.reset_counters(),
-            Flow::Stop => self.stop(),
+            Flow::Stop => {
+                self.stop();
+                self.inbox.ask(Request::Stop);
+            }
         }
     }
 
@@ -81,21 +87,12 @@ impl<T: Transport> Core<T> {
         let Some(connection) = self.connections.find(key) else { return false };
         let out = connection.replies.writer();
         let out_start = out.len();
-        let mut context = Context {
-            shard: &mut self.shard,
-            now_ms: self.now_ms,
-            session: &mut connection.session,
-            out,
-            counters: &mut self.counters,
-            settings: &mut self.options.settings,
-            server: &mut self.server,
-            memory: &mut self.options.memory,
+        let mut context = context!(self, &mut connection.session, out, {
             room_bytes: self.budget.reply_room().0,
             reply_may_wait: false,
             first_hash: self.no_hash,
-            large,
-            pins: &mut self.pins,
-        };
+            large: large,
+        });
         if let index @ 1.. = spec.first_key()
             && index < args.len()
         {
@@ -128,5 +125,122 @@ impl<T: Transport> Core<T> {
             self.follow(key, flow, muted);
         }
         self.connections.find(key).is_some_and(|connection| connection.closing < Closing::Flushing)
+    }
+
+    /// Executes a transaction of another core's connection, whose keys are here.
+    pub(super) fn run_transaction(
+        &mut self,
+        dest: Dest,
+        mut transaction: Transaction,
+        watches: Watches,
+    ) {
+        guest::enter(&mut self.guest, dest.flags, dest.db);
+        self.guest.watches = watches;
+        self.guest.transaction = None;
+        let mut out = Vec::new();
+        let mut context = context!(self, &mut self.guest, &mut out, {
+            room_bytes: self.budget.reply_room().0,
+            reply_may_wait: false,
+            first_hash: self.no_hash,
+            large: None,
+        });
+        let runs = command::begin_exec(&mut context, &transaction);
+        let mut args = std::mem::take(&mut self.guest_args);
+        for index in 0..if runs { transaction.len() } else { 0 } {
+            self.run_queued_guest(&mut transaction, index, &mut args, &mut out);
+        }
+        self.guest_args = args;
+        transaction.abort(&mut self.shard);
+        let db = self.guest.db;
+        self.answer_cargo(dest, Outcome::Transaction(out, db));
+    }
+
+    /// Executes one command of such a transaction, to its end.
+    fn run_queued_guest(
+        &mut self,
+        transaction: &mut Transaction,
+        index: usize,
+        args: &mut resp::Args,
+        out: &mut Vec<u8>,
+    ) {
+        let Some((queued, frame, large)) = transaction.take(index) else { return };
+        let (spec, number) = (queued.spec, queued.number);
+        let limits = &self.limits.resp;
+        let outcome = resp::parse(frame, &mut resp::Progress::default(), args, limits);
+        debug_assert!(matches!(outcome, resp::Parse::Complete { .. }), "it was whole when queued");
+        let args = Arguments::new(frame, args);
+        let start = out.len();
+        let mut context = context!(self, &mut self.guest, out, {
+            room_bytes: self.budget.reply_room().0,
+            reply_may_wait: false,
+            first_hash: self.no_hash,
+            large: large,
+        });
+        if let index @ 1.. = spec.first_key()
+            && index < args.len()
+        {
+            context.first_hash = context.hash(args.at(index));
+        }
+        let mut flow = command::run_queued(&mut context, spec, number, &args);
+        while let Flow::Later(mut task) = flow {
+            flow = loop {
+                if let Step::Done(flow) = task.step(&mut context) {
+                    break flow;
+                }
+            };
+        }
+        if let Some(large) = context.large.take() {
+            LargeValue::abort(large, context.shard);
+        }
+        match flow {
+            Flow::Continue => {}
+            Flow::Ask(_) | Flow::Clients(_) | Flow::Exec(_) => {
+                // Their replies come from elsewhere, and would have to wait for it.
+                out.truncate(start);
+                let text = "ERR this command cannot be part of a transaction on another core";
+                Writer::new(out, self.guest.version()).error(text);
+            }
+            flow => self.follow(Key::new(u32::MAX, 0), flow, true),
+        }
+        self.append_pinned(out);
+    }
+
+    /// Puts the values that a reply refers to into it.
+    fn append_pinned(&mut self, out: &mut Vec<u8>) {
+        for (at, pinned) in std::mem::take(&mut self.pins).into_iter().rev() {
+            let after = out.split_off(at);
+            let mut copied_bytes = 0;
+            while copied_bytes < pinned.len() {
+                let chunk = self.shard.pinned_chunk(&pinned, copied_bytes);
+                out.extend_from_slice(chunk);
+                copied_bytes += chunk.len();
+            }
+            out.extend_from_slice(&after);
+            self.shard.unpin(pinned);
+        }
+    }
+
+    /// Watches keys for another core's connection.
+    pub(super) fn run_watch(&mut self, dest: Dest, frame: &[u8]) {
+        guest::enter(&mut self.guest, dest.flags, dest.db);
+        self.guest.transaction = None;
+        self.guest.watches.clear();
+        let mut args = std::mem::take(&mut self.guest_args);
+        let limits = &self.limits.resp;
+        let outcome = resp::parse(frame, &mut resp::Progress::default(), &mut args, limits);
+        debug_assert!(matches!(outcome, resp::Parse::Complete { .. }), "it was whole");
+        let spec = self.limits.renames().find(args.arg(frame, 0));
+        let mut out = Vec::new();
+        let mut context = context!(self, &mut self.guest, &mut out, {
+            room_bytes: self.budget.reply_room().0,
+            reply_may_wait: false,
+            first_hash: self.no_hash,
+            large: None,
+        });
+        let flow = command::run(&mut context, spec, &Arguments::new(frame, &args));
+        debug_assert!(matches!(flow, Flow::Continue), "WATCH answers at once");
+        self.guest_args = args;
+        let watches = std::mem::take(&mut self.guest.watches);
+        self.answer_cargo(dest, Outcome::Watches(watches, out));
     }
 }

@@ -4,9 +4,10 @@
 use pinion_engine::{KeyHash, Shard};
 use pinion_ring::Key;
 
-use super::batch::{Command, ParseLimits, Source, Work};
+use super::batch::{Command, OWNER_ROUTED, ParseLimits, Source, Work};
 use super::limits::ARGS_KEPT_MAX;
 use super::tasks::{self, Sliced};
+use super::context::context;
 use super::{Core, Transport};
 use crate::clock::Clock;
 use crate::command::{self, Arguments, Context, Flow, Spec, Timed};
@@ -36,7 +37,7 @@ impl Held {
 
 /// Executes a command.
 #[inline]
-fn perform(
+pub(super) fn perform(
     work: Work,
     context: &mut Context<'_>,
     frame: &[u8],
@@ -131,7 +132,11 @@ impl<T: Transport> Core<T> {
     /// its connection that is executed from then on; one that is refused before it comes to its
     /// value leaves it.
     pub(super) fn execute(&mut self, number: usize) {
-        let Command { connection: key, source, from, to, work, hash } = self.batch.commands[number];
+        let Command { connection: key, source, from, to, work, hash, owner } =
+            self.batch.commands[number];
+        if matches!(source, Source::Lane(_)) {
+            return self.execute_guest(number);
+        }
         let Some(connection) = self.connections.find(key) else { return };
         if matches!(work, Work::Nothing | Work::Swallowed)
             || connection.closing >= Closing::Flushing
@@ -143,10 +148,21 @@ impl<T: Transport> Core<T> {
         if connection.replies.held_bytes() > output_bytes_max || !has_memory {
             return self.hold_back(number, !has_memory);
         }
+        if let Some(lanes) = &self.lanes {
+            let is_plain = connection.session.is_plain();
+            if !is_plain || owner == OWNER_ROUTED {
+                if self.route(number) {
+                    return;
+                }
+            } else if usize::from(owner) != lanes.me {
+                return self.cross(number, usize::from(owner));
+            }
+        }
+        let Some(connection) = self.connections.find(key) else { return };
         let before = Held::by(connection);
         let bytes = match source {
             Source::Loan(loan) => self.transport.bytes(&self.batch.loans[loan as usize]),
-            Source::Input => &connection.input,
+            Source::Input | Source::Lane(_) => &connection.input,
         };
         let frame = &bytes[from as usize..to as usize];
         let args = &self.batch.args[number];
@@ -165,21 +181,12 @@ impl<T: Transport> Core<T> {
         let out_start = out.len();
         let (room_bytes, reply_may_wait) = self.budget.reply_room();
         let (hits, misses) = (self.counters.hits, self.counters.misses);
-        let mut context = Context {
-            shard: &mut self.shard,
-            now_ms: self.now_ms,
-            session: &mut connection.session,
-            out,
-            counters: &mut self.counters,
-            settings: &mut self.options.settings,
-            server: &mut self.server,
-            memory: &mut self.options.memory,
-            room_bytes,
-            reply_may_wait,
+        let mut context = context!(self, &mut connection.session, out, {
+            room_bytes: room_bytes,
+            reply_may_wait: reply_may_wait,
             first_hash: hash,
             large: connection.inbound.take().map(|inbound| inbound.into_value()),
-            pins: &mut self.pins,
-        };
+        });
         let flow = perform(work, &mut context, frame, args, &self.limits.memcached, &self.clock);
         if let Some(large) = context.large.take() {
             large.abort(context.shard);
@@ -215,6 +222,9 @@ impl<T: Transport> Core<T> {
         }
         let work = match flow {
             Flow::Later(task) => tasks::Work::Task(task),
+            Flow::Clients(query) if self.lanes.is_some() && query.is_wide() => {
+                return self.scatter_clients(key, *query, muted);
+            }
             Flow::Clients(query) => tasks::Work::Clients(query),
             Flow::AwaitFill { hash, look_ms, until_ms } => {
                 let frame = self.frame_of(number).into();
@@ -237,7 +247,7 @@ impl<T: Transport> Core<T> {
         let Command { connection, source, from, to, .. } = self.batch.commands[number];
         let bytes = match source {
             Source::Loan(loan) => self.transport.bytes(&self.batch.loans[loan as usize]),
-            Source::Input => {
+            Source::Input | Source::Lane(_) => {
                 self.connections.find(connection).map_or(&[][..], |found| &found.input[..])
             }
         };
@@ -273,6 +283,10 @@ impl<T: Transport> Core<T> {
     fn is_paused(&mut self, number: usize) -> bool {
         let Some(pause) = self.pause else { return false };
         let Command { connection: key, source, from, to, work, .. } = self.batch.commands[number];
+        if matches!(source, Source::Lane(_)) {
+            // Its own core holds back what is to wait.
+            return false;
+        }
         let Some(connection) = self.connections.find(key) else { return false };
         match work {
             Work::Resp(Some(spec)) if pause.writes_only => {
@@ -283,14 +297,14 @@ impl<T: Transport> Core<T> {
             Work::Memcached if pause.writes_only => {
                 let bytes = match source {
                     Source::Loan(loan) => self.transport.bytes(&self.batch.loans[loan as usize]),
-                    Source::Input => &connection.input,
+                    Source::Input | Source::Lane(_) => &connection.input,
                 };
                 !bytes[from as usize..to as usize].starts_with(b"get")
             }
             Work::Binary if pause.writes_only => {
                 let bytes = match source {
                     Source::Loan(loan) => self.transport.bytes(&self.batch.loans[loan as usize]),
-                    Source::Input => &connection.input,
+                    Source::Input | Source::Lane(_) => &connection.input,
                 };
                 !binary::is_get(&bytes[from as usize..to as usize])
             }
@@ -322,12 +336,12 @@ impl<T: Transport> Core<T> {
     }
 
     /// Puts a connection's commands from `first` on back to its input.
-    fn put_back(&mut self, first: usize, key: Key) {
+    pub(super) fn put_back(&mut self, first: usize, key: Key) {
         let Some(connection) = self.connections.find(key) else { return };
         let mut input = Vec::new();
         let mut kept_from = connection.parsed;
         for command in &mut self.batch.commands[first..] {
-            if command.connection != key {
+            if command.connection != key || matches!(command.source, Source::Lane(_)) {
                 continue;
             }
             let range = command.from as usize..command.to as usize;
@@ -336,7 +350,7 @@ impl<T: Transport> Core<T> {
                     let bytes = self.transport.bytes(&self.batch.loans[loan as usize]);
                     input.extend_from_slice(&bytes[range]);
                 }
-                Source::Input => kept_from = kept_from.min(range.start),
+                Source::Input | Source::Lane(_) => kept_from = kept_from.min(range.start),
             }
             command.work = Work::Nothing;
         }

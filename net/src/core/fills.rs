@@ -21,16 +21,28 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use pinion_engine::KeyHash;
 use pinion_ring::Key;
 
+use super::batch::Work;
+use super::context::context;
+use super::foreign::Dest;
+use super::guest;
 use super::limits::{FILL_LOOK_MS, FILL_LOOKS_PER_TURN, FILL_WAITERS_MAX};
 use super::{Core, Transport};
-use crate::command::{self, Context, Flow};
+use crate::command::{self, Flow};
 use crate::connection::{Closing, Ticket};
+
+/// Who waits.
+#[derive(Clone, Copy, Debug)]
+enum Asker {
+    /// A connection, with the place of its reply.
+    Connection(Key, Ticket),
+    /// One of another core.
+    Guest(Dest),
+}
 
 /// A read that waits.
 #[derive(Debug)]
 struct Waiter {
-    connection: Key,
-    ticket: Ticket,
+    asker: Asker,
     /// The request.
     frame: Box<[u8]>,
     hash: KeyHash,
@@ -127,8 +139,31 @@ impl<T: Transport> Core<T> {
         let Some(found) = self.connections.find(connection) else { return };
         let ticket = found.replies.defer();
         self.budget.recount(found);
+        self.let_wait(Asker::Connection(connection, ticket), frame, hash, look_ms, until_ms);
+    }
+
+    /// The same for a connection of another core.
+    pub(super) fn await_guest_fill(
+        &mut self,
+        dest: Dest,
+        frame: Box<[u8]>,
+        hash: KeyHash,
+        look_ms: u64,
+        until_ms: u64,
+    ) {
+        self.let_wait(Asker::Guest(dest), frame, hash, look_ms, until_ms);
+    }
+
+    fn let_wait(
+        &mut self,
+        asker: Asker,
+        frame: Box<[u8]>,
+        hash: KeyHash,
+        look_ms: u64,
+        until_ms: u64,
+    ) {
         let look_ms = look_ms.min(self.now_ms + FILL_LOOK_MS);
-        let mut waiter = Waiter { connection, ticket, frame, hash, look_ms, until_ms };
+        let mut waiter = Waiter { asker, frame, hash, look_ms, until_ms };
         let number = self.fills.next_number;
         self.fills.next_number += 1;
         if self.fills.waiters.len() >= FILL_WAITERS_MAX {
@@ -152,28 +187,24 @@ impl<T: Transport> Core<T> {
 
     /// Executes a read again. Its reply takes the place that was kept for it, or it waits on.
     fn look_again(&mut self, number: u64, mut waiter: Waiter) {
-        let Some(connection) = self.connections.find(waiter.connection) else { return };
-        if connection.closing == Closing::Dropped {
-            return;
-        }
-        let (room_bytes, _) = self.budget.reply_room();
+        let session = match waiter.asker {
+            Asker::Guest(dest) => {
+                guest::enter(&mut self.guest, dest.flags, dest.db);
+                &mut self.guest
+            }
+            Asker::Connection(key, _) => match self.connections.find(key) {
+                Some(found) if found.closing < Closing::Dropped => &mut found.session,
+                _ => return,
+            },
+        };
         let mut reply = Vec::new();
-        let mut context = Context {
-            shard: &mut self.shard,
-            now_ms: self.now_ms,
-            session: &mut connection.session,
-            out: &mut reply,
-            counters: &mut self.counters,
-            settings: &mut self.options.settings,
-            server: &mut self.server,
-            memory: &mut self.options.memory,
-            room_bytes,
+        let mut context = context!(self, session, &mut reply, {
+            room_bytes: self.budget.reply_room().0,
             // A reply that has been waited for is refused rather than waited for again.
             reply_may_wait: false,
             first_hash: waiter.hash,
             large: None,
-            pins: &mut self.pins,
-        };
+        });
         let (frame, limits) = (&waiter.frame, &self.limits.memcached);
         let flow = command::memcached::resume(&mut context, frame, limits, waiter.until_ms);
         if let Flow::AwaitFill { look_ms, .. } = flow {
@@ -182,13 +213,20 @@ impl<T: Transport> Core<T> {
             return;
         }
         debug_assert!(matches!(flow, Flow::Continue), "a read has a reply");
-        connection.replies.resolve_with(waiter.ticket, reply, &mut self.pins);
-        for (_, pinned) in self.pins.drain(..) {
-            self.shard.unpin(pinned);
+        match waiter.asker {
+            Asker::Guest(dest) => self.end_guest(dest, reply, flow, Work::Nothing, &[]),
+            Asker::Connection(key, ticket) => {
+                if let Some(connection) = self.connections.find(key) {
+                    connection.replies.resolve_with(ticket, reply, &mut self.pins);
+                    self.budget.recount(connection);
+                }
+                for (_, pinned) in self.pins.drain(..) {
+                    self.shard.unpin(pinned);
+                }
+                self.ending.push(key);
+                self.mark_dirty(key.index);
+            }
         }
-        self.budget.recount(connection);
-        self.ending.push(waiter.connection);
-        self.mark_dirty(waiter.connection.index);
     }
 }
 
@@ -200,8 +238,10 @@ mod tests {
 
     fn waiter(shard: &Shard, key: &[u8], look_ms: u64) -> Waiter {
         Waiter {
-            connection: Key { index: 0, generation: 0 },
-            ticket: Replies::default().defer(),
+            asker: Asker::Connection(
+                Key { index: 0, generation: 0 },
+                Replies::default().defer(),
+            ),
             frame: Box::default(),
             hash: shard.hash(key),
             look_ms,

@@ -86,6 +86,8 @@ pub enum Request {
     Log(Line),
     /// To let the allocator give back what is free.
     Trim,
+    /// To end all cores.
+    Stop,
 }
 
 /// A question to the control thread.
@@ -105,14 +107,16 @@ pub struct Question {
 #[derive(Debug)]
 pub struct Inbox {
     messages: Receiver<CoreMessage>,
-    requests: Sender<Request>,
+    requests: Sender<(usize, Request)>,
+    core: usize,
 }
 
 impl Inbox {
-    /// Makes an inbox that asks through `requests`, and what others need to write to it.
-    pub fn new(requests: Sender<Request>) -> (Inbox, Sender<CoreMessage>) {
+    /// Makes the inbox of a core that asks through `requests`, and what others need to write to
+    /// it.
+    pub fn new(requests: Sender<(usize, Request)>, core: usize) -> (Inbox, Sender<CoreMessage>) {
         let (sender, messages) = channel();
-        (Inbox { messages, requests }, sender)
+        (Inbox { messages, requests, core }, sender)
     }
 
     /// The next message, if there is one.
@@ -122,7 +126,7 @@ impl Inbox {
 
     /// Asks the control thread. If it has ended, the process is about to end and nobody answers.
     pub fn ask(&self, request: Request) {
-        let _ = self.requests.send(request);
+        let _ = self.requests.send((self.core, request));
     }
 }
 

@@ -52,6 +52,12 @@ pub const SMALL_BYTES: usize = 8 * 1024;
 /// Memory that a reply is expected to take which is not known yet.
 pub const DEFERRED_REPLY_BYTES: usize = 4 * 1024;
 
+/// The same of one that another core executes.
+pub const CROSSED_REPLY_BYTES: usize = 128;
+
+/// Bytes of replies that have moved on and are not removed yet from where they waited.
+pub const TAIL_MOVED_BYTES_MAX: usize = 64 * 1024;
+
 /// Connections looked at in a turn that wait for memory.
 pub const WAITING_PER_TURN: usize = 32;
 
@@ -156,6 +162,31 @@ pub const FILL_LOOKS_PER_TURN: usize = 256;
 /// Time within which each of them is looked at.
 pub const FILL_LOOK_MS: u64 = 250;
 
+/// Memory of the bundles that a core posts, in both directions to all others together.
+pub const LANES_BYTES: usize = 2 << 20;
+/// Bundles of one kind that wait for a core.
+pub const LANE_BUNDLES: usize = 4;
+/// Bytes of a bundle beyond which nothing more is added to it; there are at least
+/// [`BUNDLE_BYTES_MIN`], and no more than [`BUNDLE_BYTES_MAX`].
+pub const BUNDLE_BYTES_MAX: usize = 64 * 1024;
+/// See [`BUNDLE_BYTES_MAX`].
+pub const BUNDLE_BYTES_MIN: usize = 2 * 1024;
+/// Requests to one core whose replies are outstanding: each of them has a place for a bundle with
+/// its reply. With many cores there are fewer for each, so that all of a core's have
+/// [`LANE_PLACES`], but [`LANE_REQUESTS_MIN`] at least.
+pub const LANE_REQUESTS_MAX: usize = 1024;
+/// See [`LANE_REQUESTS_MAX`].
+pub const LANE_REQUESTS_MIN: usize = 128;
+/// See [`LANE_REQUESTS_MAX`].
+pub const LANE_PLACES: usize = 8 * 1024;
+/// Requests of one core that a turn executes.
+pub const LANE_REQUESTS_PER_TURN: usize = 256;
+/// Bytes of a request or reply that are copied into a bundle; a longer one moves as a whole.
+pub const LANE_COPY_BYTES_MAX: usize = 4 * 1024;
+/// How long a connection keeps replies back while others of it are on their way from another core:
+/// a pipeline is answered with one send instead of several.
+pub const HOLD_NS: u64 = 100_000;
+
 /// How long accepting rests after it failed for want of descriptors or memory.
 pub const ACCEPT_REST_MS: u64 = 10;
 
@@ -175,6 +206,9 @@ pub const QUIET_SLOTS_PER_LOOK: usize = 512;
 pub const DESCRIPTORS_RESERVED: u64 = 64;
 
 const _: () = assert!(OUTPUT_BYTES_LOW < OUTPUT_BYTES_HIGH);
+const _: () = assert!(BUNDLE_BYTES_MIN < BUNDLE_BYTES_MAX && LANE_COPY_BYTES_MAX < BUNDLE_BYTES_MAX);
+const _: () = assert!(2 * LANE_BUNDLES * BUNDLE_BYTES_MAX <= LANES_BYTES, "two cores fill theirs");
+const _: () = assert!(BATCH_COMMANDS_MAX <= LANE_REQUESTS_PER_TURN);
 const _: () = assert!(SEND_BYTES_MAX <= OUTPUT_BYTES_HIGH);
 const _: () = assert!(SEND_BYTES_MAX <= FILL_BYTES_PER_TURN);
 const _: () = assert!(SPARE_BYTES_MIN <= SPARE_BYTES_MAX);

@@ -24,6 +24,10 @@
 //! - `transport`: what moves the bytes
 //! - `idle` and `driver`: who calls the turn, and how it waits
 //! - `inbox`: messages between the core and the control thread
+//! - `lanes`: the ends of the lanes to other cores; `foreign`: what goes over them
+//! - `route`: which core a command goes to; `cross`: asking another one; `guest`: being asked
+//! - `gather`, `join`: commands that several cores execute
+//! - `context`: what a command works with
 //!
 //! Invariants:
 //! - I1. Nothing outside the turn that received it refers to a receive buffer: a batch is executed,
@@ -36,21 +40,29 @@ mod accept;
 mod batch;
 mod budget;
 mod clients;
+mod context;
 mod counters;
+mod cross;
 mod driver;
 #[expect(unsafe_code, reason = "glommio takes descriptors of others only as raw numbers")]
 mod eventfd;
 mod exec;
 mod execute;
 mod fills;
+mod foreign;
+mod gather;
+mod guest;
 mod idle;
 mod inbox;
+mod join;
+mod lanes;
 mod lending;
 pub mod limits;
 mod output;
 mod pause;
 mod quiet;
 mod rates;
+mod route;
 mod snapshot;
 mod stream;
 mod tasks;
@@ -60,11 +72,13 @@ mod turn;
 
 pub use budget::BufferFigures;
 pub use clients::{ClientAction, ClientFilter, ClientsQuery};
-pub use counters::{Counters, MemcachedCounters};
+pub use counters::{Counters, LaneCounters, MemcachedCounters};
 pub(crate) use driver::GLOMMIO_LOCKED_BYTES_MIN;
 pub use driver::{Driver, run, run_bare};
 pub use idle::{IdleMode, Ladder, Rest};
 pub use inbox::{CoreHandle, CoreMessage, Inbox, InfoRequest, Question, Reload, Request};
+pub use join::Join;
+pub use lanes::{Crew, Lanes, join_cores};
 pub use rates::RateFigures;
 pub use snapshot::Snapshot;
 pub(crate) use snapshot::items_bytes;

@@ -90,6 +90,13 @@ impl<T: Transport> Core<T> {
         if connection.sending.is_some() || connection.closing == Closing::Dropped {
             return 0;
         }
+        if connection.crossed > 0 && self.holds_output(index) {
+            return 0;
+        }
+        let Some(connection) = self.connections.at(index) else { return 0 };
+        if let Some(buffer) = connection.replies.take_tail() {
+            self.spares.keep(buffer);
+        }
         let mut copied_bytes = 0;
         if connection.replies.may_fill() {
             // While memory for buffers is short, readers go on in small pieces.
@@ -156,13 +163,7 @@ impl<T: Transport> Core<T> {
         self.spares.keep(buffer);
         let held = connection.replies.held_bytes();
         if connection.paused && connection.may_resume() {
-            if self.budget.may_answer(connection.output_bytes()) {
-                connection.paused = false;
-                self.let_receive(key);
-                self.mark_runnable(key.index);
-            } else {
-                self.budget.wait(connection);
-            }
+            self.resume(key);
         }
         if held > 0 {
             self.mark_dirty(key.index);
@@ -170,6 +171,18 @@ impl<T: Transport> Core<T> {
             && connection.closing > Closing::Open
         {
             self.ending.push(key);
+        }
+    }
+
+    /// Lets a connection go on whose replies have been read, or lets it wait for memory.
+    pub(super) fn resume(&mut self, key: Key) {
+        let Some(connection) = self.connections.find(key) else { return };
+        if self.budget.may_answer(connection.output_bytes()) {
+            connection.paused = false;
+            self.let_receive(key);
+            self.mark_runnable(key.index);
+        } else {
+            self.budget.wait(connection);
         }
     }
 
@@ -186,6 +199,7 @@ impl<T: Transport> Core<T> {
                         || connection.runnable
                         || connection.paused
                         || connection.postponed
+                        || connection.lane_wait
                         || connection.task.is_some()
                 }
                 Closing::Flushing => {

@@ -21,6 +21,7 @@ fn is_owed_nothing<S>(connection: &Connection<S>) -> bool {
         && !connection.runnable
         && !connection.paused
         && !connection.postponed
+        && !connection.lane_wait
 }
 
 impl<T: Transport> Core<T> {
@@ -48,6 +49,7 @@ impl<T: Transport> Core<T> {
             let Some(connection) = self.connections.at(self.quiet.hand) else { continue };
             // One that waits because of us is not quiet; one that does not read is.
             let waits = connection.task.is_some() || connection.postponed || connection.waiting;
+            let waits = waits || connection.lane_wait;
             let waits = waits || (connection.replies.outstanding() && connection.sending.is_none());
             let is_due = connection.moved_ms + timeout_ms <= self.now_ms;
             if is_due && !waits && connection.closing < Closing::Dropped {
@@ -72,7 +74,7 @@ impl<T: Transport> Core<T> {
     pub(super) fn has_ended(&mut self, exhausted: bool) -> bool {
         let Some(stop_at_ms) = self.stop_at_ms else { return false };
         if self.now_ms >= stop_at_ms {
-            return true;
+            return self.lanes.as_mut().is_none_or(|lanes| lanes.all_done());
         }
         self.stop_turns += u32::from(exhausted);
         if !exhausted || self.is_settling() {
@@ -87,7 +89,8 @@ impl<T: Transport> Core<T> {
                 self.ending.push(connection.key);
             }
         }
-        are_all
+        // Others may have commands for this core as long as they have clients.
+        are_all && self.lanes.as_mut().is_none_or(|lanes| lanes.all_done())
     }
 
     /// Whether the core has been told to end and has yet to look at what had come by then.

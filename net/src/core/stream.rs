@@ -144,6 +144,9 @@ impl<T: Transport> Core<T> {
     /// Gives back what a connection that has ended holds of the shard.
     pub(super) fn release(&mut self, mut connection: Connection<T::Socket>) {
         debug_assert_eq!(connection.closing, Closing::Dropped);
+        if let Some(lanes) = &self.lanes {
+            lanes.count_end();
+        }
         if let Some(inbound) = connection.inbound.take() {
             inbound.into_value().abort(&mut self.shard);
         }

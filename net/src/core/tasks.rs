@@ -4,8 +4,9 @@ use pinion_engine::Shard;
 use pinion_ring::Key;
 
 use super::clients::ClientsQuery;
+use super::context::context;
 use super::{Core, Transport};
-use crate::command::{Context, Flow, Step, Task};
+use crate::command::{Flow, Step, Task};
 use crate::connection::Closing;
 
 /// What is executed in slices.
@@ -120,21 +121,12 @@ impl<T: Transport> Core<T> {
         let (room_bytes, reply_may_wait) = self.budget.reply_room();
         let out = connection.replies.writer();
         let out_start = out.len();
-        let mut context = Context {
-            shard: &mut self.shard,
-            now_ms: self.now_ms,
-            session: &mut connection.session,
-            out,
-            counters: &mut self.counters,
-            settings: &mut self.options.settings,
-            server: &mut self.server,
-            memory: &mut self.options.memory,
-            room_bytes,
-            reply_may_wait,
+        let mut context = context!(self, &mut connection.session, out, {
+            room_bytes: room_bytes,
+            reply_may_wait: reply_may_wait,
             first_hash: self.no_hash,
             large: None,
-            pins: &mut self.pins,
-        };
+        });
         let step = task.step(&mut context);
         if muted {
             context.take_back(out_start);

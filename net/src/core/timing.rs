@@ -25,4 +25,14 @@ impl<T: Transport> Core<T> {
             self.server.slowlog.push(taken_us, args(), client, settings.slowlog_entries_max);
         }
     }
+
+    /// The same for a command of another core's connection, whose address is not known here.
+    pub(super) fn note_guest_time(&mut self, number: u16, taken_ns: u64, args: Vec<Vec<u8>>) {
+        let (settings, taken_us) = (&self.options.settings, taken_ns / 1_000);
+        self.server.statistics.of(number).usec += taken_us;
+        self.server.note_latency(settings, number, taken_us / 1_000);
+        if settings.is_slow(taken_us) {
+            self.server.slowlog.push(taken_us, args, (None, &[]), settings.slowlog_entries_max);
+        }
+    }
 }

@@ -11,8 +11,11 @@ use super::accept::{Rate, Spare};
 use super::batch::{Batch, ParseLimits};
 use super::budget::Budget;
 use super::fills::Fills;
+use super::gather::Gathers;
+use super::guest::{self, GuestTask};
 use super::inbox::{CoreMessage, Inbox, Reload, Request};
-use super::limits::{EXPIRY_ENTRIES, EXPIRY_SHARE, INPUT_BYTES_HIGH, STREAM_BYTES_PER_TURN};
+use super::lanes::Lanes;
+use super::limits::{EXPIRY_ENTRIES, EXPIRY_SHARE, HOLD_NS, INPUT_BYTES_HIGH, STREAM_BYTES_PER_TURN};
 use super::output::Spares;
 use super::pause::Pause;
 use super::quiet::Look;
@@ -20,9 +23,10 @@ use super::rates::Rates;
 use super::{Counters, Transport};
 use crate::clock::Clock;
 use crate::command::{ServerState, Settings};
-use crate::connection::{Closing, Connection, Protocol, Slab};
+use crate::connection::{Closing, Connection, Protocol, Session, Slab};
 use crate::log::{Level, Line};
 use crate::memory::Memory;
+use crate::protocol::resp;
 
 /// What a listener's connections speak.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +77,17 @@ pub struct Core<T: Transport> {
     pub(super) ending: Vec<Key>,
     /// Connections whose command is executed in slices.
     pub(super) tasks: VecDeque<Key>,
+    /// The lanes to other cores, if there are any.
+    pub(super) lanes: Option<Lanes>,
+    /// Commands that several cores execute.
+    pub(super) gathers: Gathers,
+    /// Connections whose output is held back, and since when, in nanoseconds.
+    pub(super) held: VecDeque<(Key, u64)>,
+    /// The session of other cores' commands.
+    pub(super) guest: Session,
+    pub(super) guest_args: resp::Args,
+    /// Those of them that are executed in slices.
+    pub(super) guest_tasks: VecDeque<GuestTask>,
     /// Reads that wait for another client.
     pub(super) fills: Fills,
     /// Connections whose parsing has stopped within a large value.
@@ -138,6 +153,12 @@ impl<T: Transport> Core<T> {
             runnable: Vec::new(),
             ending: Vec::new(),
             tasks: VecDeque::new(),
+            lanes: None,
+            gathers: Gathers::default(),
+            held: VecDeque::new(),
+            guest: guest::session(),
+            guest_args: resp::Args::new(),
+            guest_tasks: VecDeque::new(),
             fills: Fills::default(),
             torn: Vec::new(),
             deferred: Vec::new(),
@@ -167,6 +188,11 @@ impl<T: Transport> Core<T> {
         }
     }
 
+    /// Joins the core with others, before its first turn.
+    pub fn join(&mut self, lanes: Lanes) {
+        self.lanes = (lanes.cores().count() > 1).then_some(lanes);
+    }
+
     /// The transport, for the driver.
     pub fn transport(&mut self) -> &mut T {
         &mut self.transport
@@ -194,7 +220,9 @@ impl<T: Transport> Core<T> {
     pub fn turn(&mut self, wait: Wait) -> io::Result<Turn> {
         let is_idle = !self.has_more();
         let wait = if is_idle { self.bounded(wait) } else { Wait::No };
+        let wait = if wait == Wait::No || self.may_sleep() { wait } else { Wait::No };
         self.transport.enter(wait)?;
+        self.wake_up();
         self.now_ns = self.clock.now_ns();
         self.now_ms = self.now_ns / 1_000_000;
         if self.flush_at_ms.is_some_and(|at_ms| self.now_ms >= at_ms) {
@@ -207,6 +235,7 @@ impl<T: Transport> Core<T> {
         let (commands_before, mut events) = (self.counters.commands, 0u32);
         let had_work = !is_idle;
         self.streamed_bytes = 0;
+        events += self.take_post();
         let mut exhausted = true;
         while let Some(event) = self.transport.next_event() {
             events += 1;
@@ -223,8 +252,11 @@ impl<T: Transport> Core<T> {
         self.run_runnable();
         self.execute_batch();
         self.run_tasks();
+        self.run_guest_tasks();
         self.look_at_fills();
         self.open_streams();
+        self.post();
+        self.look_at_held();
         self.flush();
         self.receive_again();
         self.reap();
@@ -252,7 +284,22 @@ impl<T: Transport> Core<T> {
         !self.runnable.is_empty()
             || !self.deferred.is_empty()
             || !self.tasks.is_empty()
+            || !self.guest_tasks.is_empty()
+            || self.lanes.as_ref().is_some_and(Lanes::has_more)
             || self.fills.has_woken()
+    }
+
+    /// Whether the core may sleep as far as other cores are concerned; who posts from now on wakes
+    /// it.
+    pub(super) fn may_sleep(&self) -> bool {
+        self.lanes.as_ref().is_none_or(Lanes::fall_asleep)
+    }
+
+    /// Tells other cores that they need not wake this one.
+    pub(super) fn wake_up(&self) {
+        if let Some(lanes) = &self.lanes {
+            lanes.wake_up();
+        }
     }
 
     /// The time that the last turn read, in nanoseconds of the server's clock.
@@ -290,8 +337,13 @@ impl<T: Transport> Core<T> {
 
     /// Shortens a wait so that it ends with the next timer.
     fn bounded(&self, wait: Wait) -> Wait {
-        let Some(next_ms) = self.next_timer_ms() else { return wait };
-        let left = Duration::from_millis(next_ms.saturating_sub(self.now_ms).max(1));
+        let held = self.held.front().map(|&(_, since_ns)| {
+            Duration::from_nanos((since_ns + HOLD_NS).saturating_sub(self.now_ns).max(1))
+        });
+        let timer = self.next_timer_ms().map(|next_ms| {
+            Duration::from_millis(next_ms.saturating_sub(self.now_ms).max(1))
+        });
+        let Some(left) = held.into_iter().chain(timer).min() else { return wait };
         match wait {
             Wait::No => Wait::No,
             Wait::For(time) => Wait::For(time.min(left)),

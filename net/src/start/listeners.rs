@@ -58,7 +58,8 @@ impl fmt::Display for Address {
 /// Listeners, ready to be accepted on.
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
-    pub(crate) sockets: Vec<OwnedFd>,
+    /// Those of each core; the n-th of each is at the n-th address.
+    pub(crate) sockets: Vec<Vec<OwnedFd>>,
     pub(crate) addresses: Vec<Address>,
     /// Paths to be removed at the end.
     pub(crate) paths: Vec<UnixPath>,
@@ -71,9 +72,10 @@ impl Listeners {
         same.find_map(Address::tcp).map_or(0, |address| address.port())
     }
 
-    /// Takes all of them, or none.
-    pub(crate) fn open(options: &Options) -> Result<Listeners, StartError> {
-        let mut listeners = Listeners::default();
+    /// Takes all of them for so many cores, or none.
+    pub(crate) fn open(options: &Options, cores: usize) -> Result<Listeners, StartError> {
+        let sockets = (0..cores).map(|_| Vec::new()).collect();
+        let mut listeners = Listeners { sockets, ..Listeners::default() };
         let mut wanted = vec![(Protocol::Resp, options.port, "--port")];
         match options.memcached_port {
             MemcachedPort::Off => {}
@@ -93,7 +95,11 @@ impl Listeners {
             let permissions = options.unix_permissions.0;
             let (socket, file) = listen_patiently(|| listener::listen_unix(path, permissions))
                 .map_err(|error| unix_error(&error, path, flag))?;
-            listeners.sockets.push(socket);
+            // Another core's descriptor of the same socket: whoever accepts first serves.
+            for of_core in &mut listeners.sockets {
+                let socket = socket.try_clone().map_err(|error| unix_error(&error, path, flag))?;
+                of_core.push(socket);
+            }
             listeners.addresses.push(Address { protocol, endpoint: Endpoint::Unix(path.clone()) });
             listeners.paths.push(file);
         }
@@ -109,11 +115,14 @@ impl Listeners {
     ) -> Result<(), StartError> {
         let before = self.addresses.len();
         for &ip in &options.bind {
-            match listen_patiently(|| listener::listen(SocketAddr::new(ip, port))) {
-                Ok((socket, address)) => {
+            let cores = self.sockets.len();
+            match listen_patiently(|| listener::listen_group(SocketAddr::new(ip, port), cores)) {
+                Ok((sockets, address)) => {
                     // With port 0, all addresses get the port that the first one got.
                     port = address.port();
-                    self.sockets.push(socket);
+                    for (of_core, socket) in self.sockets.iter_mut().zip(sockets) {
+                        of_core.push(socket);
+                    }
                     self.addresses.push(Address { protocol, endpoint: Endpoint::Tcp(address) });
                 }
                 // A host without IPv6 is served on IPv4.

@@ -32,7 +32,8 @@ const KERNEL_OLDEST: (u32, u32) = (6, 1);
 
 /// What options and host come to.
 pub(crate) struct Plan {
-    pub(crate) cpu: usize,
+    /// The CPU of each core.
+    pub(crate) cpus: Vec<usize>,
     pub(crate) driver: Driver,
     pub(crate) memory: Memory,
     pub(crate) connections_max: usize,
@@ -44,7 +45,7 @@ impl Plan {
     pub(crate) fn new(options: &Options, network: Chosen) -> Result<Plan, StartError> {
         check_exposure(options)?;
         check_kernel();
-        let cpu = choose_cpu(options)?;
+        let cpus = choose_cpus(options)?;
         check_quota(options.idle);
         let driver = choose_driver(options, network)?;
         let machine_bytes = host::memory_allowed_bytes();
@@ -57,30 +58,33 @@ impl Plan {
             )));
         }
         let connections_max = choose_connections(options, wanted)?;
-        let division = Division::of(wanted.0, connections_max).map_err(|least_bytes| {
+        let cores = cpus.len();
+        let division = Division::of(wanted.0, connections_max, cores).map_err(|least_bytes| {
             let least = Size(least_bytes);
+            let on = if cores == 1 { String::new() } else { format!(" on {cores} cores") };
             StartError::new(format!(
-                "--memory {wanted} is too little for {connections_max} connections: the least is \
-                 {least}"
+                "--memory {wanted} is too little for {connections_max} connections{on}: the least \
+                 is {least}"
             ))
         })?;
         check_sizes(options)?;
-        let memory = Memory::new(division, connections_max, machine_bytes);
+        let memory = Memory::new(division, connections_max, cores, machine_bytes);
         let shard = ShardConfig {
             hash_seed: random_seed(),
             limits: pinion_engine::Limits {
                 total_bytes: division.items_bytes as usize,
-                data: options.data_limit.map(|limit| limit.0),
+                data: options.data_limit.map(|limit| limit.0 / cores as u64),
             },
             eviction: options.eviction.policy(),
             reserve_bytes: Some(memory.reserve_bytes()),
             huge_pages: true,
-            numa_node: host::memory_node(cpu),
+            // That of each core is set when its shard is made.
+            numa_node: None,
             key_bytes_max: options.key_max as usize,
             value_bytes_max: options.value_max.0 as usize,
             ..ShardConfig::default()
         };
-        Ok(Plan { cpu, driver, memory, connections_max, shard })
+        Ok(Plan { cpus, driver, memory, connections_max, shard })
     }
 }
 
@@ -133,21 +137,32 @@ fn check_quota(idle: IdleMode) {
     }
 }
 
-fn choose_cpu(options: &Options) -> Result<usize, StartError> {
+/// The CPU of each core: those that the flag names, in its order, or one of each physical core that
+/// the process may use, and no more than the CPU quota of its cgroup pays for. A CPU that is named
+/// twice has two cores, which take turns.
+fn choose_cpus(options: &Options) -> Result<Vec<usize>, StartError> {
     let allowed = host::allowed_cpus();
-    let first = allowed.first().copied().ok_or_else(|| {
-        StartError::new("cannot learn which CPUs this process may use (sched_getaffinity)")
-    })?;
-    let Some(wanted) = options.cores.as_ref().and_then(|list| list.0.first().copied()) else {
-        return Ok(first);
-    };
-    if allowed.contains(&wanted) {
-        return Ok(wanted);
+    if allowed.is_empty() {
+        return Err(StartError::new(
+            "cannot learn which CPUs this process may use (sched_getaffinity)",
+        ));
     }
-    Err(StartError::new(format!(
-        "--cores {wanted}: this process may not run on CPU {wanted}; its CPUs are {allowed:?} \
-         (change the list, or the affinity by taskset or cpuset)"
-    )))
+    let Some(wanted) = &options.cores else {
+        let mut cpus = host::one_of_each_core(&allowed);
+        if let Some(percent) = host::cpu_quota_percent() {
+            cpus.truncate((percent.div_ceil(100) as usize).max(1));
+        }
+        return Ok(cpus);
+    };
+    for &cpu in &wanted.0 {
+        if !allowed.contains(&cpu) {
+            return Err(StartError::new(format!(
+                "--cores {cpu}: this process may not run on CPU {cpu}; its CPUs are {allowed:?} \
+                 (change the list, or the affinity by taskset or cpuset)"
+            )));
+        }
+    }
+    Ok(wanted.0.clone())
 }
 
 /// glommio, unless it cannot run here: it needs io_uring and some locked memory.

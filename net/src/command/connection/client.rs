@@ -1,7 +1,7 @@
 //! CLIENT: what a connection says of itself, and how it is treated.
 
 use super::super::context::{Arguments, Context, Flow, printable};
-use super::super::spec::Spec;
+use super::super::spec::{Reach, Spec};
 use super::auth::{BAD_NAME, is_plain};
 use super::clients;
 use crate::connection::ReplyMode;
@@ -69,13 +69,15 @@ pub(super) const SUBCOMMANDS: &[Spec] = &[
         .categories("@slow @connection")
         .tips("request_policy:all_nodes response_policy:all_succeeded")
         .since("7.2.0")
-        .summary("Tells which library the client uses."),
+        .reach(Reach::Here)
+            .summary("Tells which library the client uses."),
     Spec::new("setname", 3, setname)
         .flags("noscript loading stale")
         .categories("@slow @connection")
         .tips("request_policy:all_nodes response_policy:all_succeeded")
         .since("2.6.9")
-        .summary("Names the connection."),
+        .reach(Reach::Here)
+            .summary("Names the connection."),
     Spec::new("unpause", 2, unpause)
         .flags("admin noscript loading stale")
         .categories("@admin @slow @dangerous @connection")

@@ -8,7 +8,7 @@ use pinion_engine::DATABASES;
 
 use super::container;
 use super::context::{Arguments, Context, Flow};
-use super::spec::Spec;
+use super::spec::{Reach, Spec};
 use crate::connection::ReplyMode;
 use crate::protocol::number;
 
@@ -39,6 +39,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         .flags("fast")
         .categories("@fast @connection")
         .tips("request_policy:all_shards response_policy:all_succeeded")
+        .reach(Reach::Here)
         .summary("Shows that the server answers."),
     Spec::new("quit", -1, quit)
         .flags("noscript loading stale fast no_auth allow_busy")

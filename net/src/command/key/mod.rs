@@ -23,7 +23,8 @@ use pinion_engine::{DATABASES, Deleted};
 
 use super::container;
 use super::context::{Arguments, Context, Flow};
-use super::spec::{KeySpec, Spec};
+use super::spec::{KeySpec, Reach, Spec};
+use crate::core::Join;
 use crate::protocol::number;
 
 /// The family.
@@ -161,6 +162,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         .categories("@keyspace @read @slow")
         .tips("request_policy:all_shards nondeterministic_output")
         .cost("O(1) while the database holds a good part of all keys; in slices")
+        .reach(Reach::All(Join::Any))
         .summary("Returns some key of the database."),
     Spec::new("rename", 3, rename::rename)
         .flags("write")
@@ -187,6 +189,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         .tips("nondeterministic_output request_policy:special")
         .since("2.8.0")
         .cost("O(N) in COUNT, in slices; an iteration: in the number of keys of all databases")
+        .reach(Reach::Cursor)
         .summary("Lists keys bit by bit, from a cursor on."),
     Spec::new("touch", -2, touch)
         .flags("readonly fast")

@@ -219,9 +219,11 @@ pub(super) fn scan(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     let ControlFlow::Continue((count, filter)) = parse_options(context, args) else {
         return Flow::Continue;
     };
+    // A cursor is a position on one core: on that one, since it has come here.
+    let position = cursor / u64::from(context.settings.cores);
     let walk = Walk {
         database: selected(context),
-        position: u32::try_from(cursor).ok(),
+        position: u32::try_from(position).ok(),
         keys_left: count,
         buckets_left: count.saturating_mul(SCAN_BUCKETS_PER_KEY),
         filter,
@@ -237,7 +239,13 @@ fn answer_scan(walk: &mut Walk, context: &mut Context<'_>) {
     let mut header = Vec::with_capacity(2 * HEADER_BYTES_MAX);
     let mut writer = Writer::new(&mut header, Version::Resp2);
     writer.array(2);
-    writer.bulk_integer(walk.position.map_or(0, i64::from));
+    // Behind the end of a core's keys, those of the next one begin.
+    let (core, cores) = (i64::from(context.settings.core), i64::from(context.settings.cores));
+    let next = match walk.position {
+        Some(position) => i64::from(position) * cores + core,
+        None => (core + 1) % cores,
+    };
+    writer.bulk_integer(next);
     writer.array(walk.found_count);
     put_reply(walk, context, &header);
 }

@@ -37,8 +37,8 @@ mod text;
 
 use super::context::{Context, Flow};
 use crate::protocol::memcached::{
-    Limits, Meta, Parse, Progress, Request, RequestError, StatForm, Store, StoreVerb,
-    VALUE_TOO_LARGE, Writer, parse,
+    KeyBuffer, Limits, Meta, Parse, Progress, Request, RequestError, StatForm, Store, StoreVerb,
+    VALUE_TOO_LARGE, Writer, binary as protocol, parse, parse_flags,
 };
 
 pub use auth::{Credentials, is_authenticated};
@@ -65,6 +65,47 @@ pub fn first_key<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
         }
         _ => None,
     }
+}
+
+/// Whether the first key tells which core of a server executes a request; without a key, any.
+pub fn is_plain(request: &Request<'_>) -> bool {
+    match request {
+        Request::Get { keys, .. } | Request::GetAndTouch { keys, .. } => keys.len() == 1,
+        Request::Meta(_) => first_key(request).is_some(),
+        Request::FlushAll { .. } => false,
+        _ => true,
+    }
+}
+
+/// Whether what a request of the binary protocol has for a key is none.
+pub fn is_about_server(request: &protocol::Request<'_>) -> bool {
+    use protocol::Command;
+    matches!(
+        request.command,
+        Command::Stat
+            | Command::Mechanisms
+            | Command::Authenticate { .. }
+            | Command::Step { .. }
+            | Command::Refused { .. }
+    )
+}
+
+/// The key of a meta command as it is stored: decoded, if it is encoded. `None` if that is wrong.
+pub fn plain_key<'a>(meta: &Meta<'a>, decoded: &'a mut Option<KeyBuffer>) -> Option<&'a [u8]> {
+    parse_flags(meta.key, meta.flags, decoded).ok().map(|(_, key)| key)
+}
+
+/// Where the keys of a retrieval begin in its request: behind the verb, and behind the expiry time
+/// of those that set one.
+pub fn keys_start(frame: &[u8]) -> usize {
+    let is_space = |byte: &u8| *byte == b' ';
+    let words = if frame.starts_with(b"gat") { 2 } else { 1 };
+    let mut at = 0;
+    for _ in 0..words {
+        at += frame[at..].iter().take_while(|byte| is_space(byte)).count();
+        at += frame[at..].iter().take_while(|byte| !is_space(byte)).count();
+    }
+    at
 }
 
 /// Runs the request in `frame`, which a parser has found whole.

@@ -14,7 +14,7 @@ use sha1_smol::{Digest, Sha1};
 
 use super::container;
 use super::context::{Arguments, Context, Flow};
-use super::spec::Spec;
+use super::spec::{Reach, Spec};
 use crate::protocol::number;
 use recipe::Recipe;
 
@@ -24,11 +24,13 @@ pub(super) const COMMANDS: &[Spec] = &[
         .flags("noscript stale skip_monitor no_mandatory_keys movablekeys")
         .categories("@slow @scripting")
         .since("2.6.0")
+        .reach(Reach::Counted(2))
         .summary("Carries out a script that a lock library uses."),
     Spec::new("evalsha", -3, evalsha)
         .flags("noscript stale skip_monitor no_mandatory_keys movablekeys")
         .categories("@slow @scripting")
         .since("2.6.0")
+        .reach(Reach::Counted(2))
         .summary("Carries out a script that was loaded, by the SHA-1 of its text."),
     Spec::new("script", -2, container)
         .categories("@slow")

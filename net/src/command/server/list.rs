@@ -1,7 +1,8 @@
 //! The list of commands on the server.
 
 use super::super::container;
-use super::super::spec::{KeySpec, Spec};
+use super::super::spec::{KeySpec, Reach, Spec};
+use crate::core::Join;
 use super::{command, config, debug, info, keyspace, latency, memory, shutdown, slowlog, time};
 
 /// The family.
@@ -231,6 +232,7 @@ pub(in super::super) const COMMANDS: &[Spec] = &[
         .flags("write fast")
         .categories("@keyspace @write @fast @dangerous")
         .since("4.0.0")
+        .reach(Reach::All(Join::First))
         .summary("Exchanges the keys of two databases."),
     Spec::new("time", 1, time)
         .flags("loading stale fast")

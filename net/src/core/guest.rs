@@ -1,0 +1,352 @@
+//! Commands of other cores' connections, on the side that executes them: as those of one's own
+//! connections, but with a session that knows only what the request has brought along, and with
+//! replies that go back by lane.
+//!
+//! Nothing of a guest waits for memory: it would hold up those behind it in the lane. A reply that
+//! would have to is refused. What takes long goes on in slices, and what waits for another client
+//! (`fills`) does so here; replies come back in any order, and find their places by their tickets.
+
+use pinion_engine::PinnedValue;
+use pinion_ring::Key;
+
+use super::batch::{Command, Source, Work, parse_guest};
+use super::clients::ClientsQuery;
+use super::context::context;
+use super::execute::perform;
+use super::foreign::{Dest, Errand, Outcome, flag};
+use super::limits::{
+    BATCH_COMMANDS_MAX, LANE_COPY_BYTES_MAX, LANE_REQUESTS_PER_TURN, SLICE_BYTES,
+};
+use super::tasks;
+use super::{Core, Transport};
+use crate::command::{Flow, Step};
+use crate::connection::Session;
+use crate::lane::{HEAD_BYTES, Head};
+
+/// A guest's command that is executed in slices.
+#[derive(Debug)]
+pub(super) struct GuestTask {
+    dest: Dest,
+    work: GuestWork,
+    out: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum GuestWork {
+    Command(tasks::Work),
+    /// Copies large values into a reply, each at an index of it.
+    Copy { text: Vec<u8>, values: Vec<(usize, PinnedValue)>, value: usize, copied_bytes: usize },
+}
+
+/// Lets the session of guests be that of a request.
+pub(super) fn enter(session: &mut Session, flags: u8, db: u8) {
+    session.db = db;
+    session.resp3 = flags & flag::RESP3 != 0;
+    session.no_touch = flags & flag::NO_TOUCH != 0;
+}
+
+/// The session of guests: their own cores have let them in.
+pub(super) fn session() -> Session {
+    let mut session = Session::new(0);
+    (session.authenticated, session.memcached_user) = (true, true);
+    session
+}
+
+impl Dest {
+    fn of(head: &Head, core: usize) -> Dest {
+        Dest { core, key: head.key, ticket: head.ticket, flags: head.flags, db: head.db }
+    }
+
+    fn head(&self) -> Head {
+        Head {
+            key: self.key,
+            ticket: self.ticket,
+            length: 0,
+            kind: 0,
+            db: 0,
+            flags: self.flags & flag::PART,
+            has_cargo: false,
+        }
+    }
+}
+
+impl<T: Transport> Core<T> {
+    /// Executes requests of a core, as many as a turn has room for. Returns how many.
+    pub(super) fn take_requests(&mut self, from: usize) -> u32 {
+        let mut taken = 0;
+        while taken < LANE_REQUESTS_PER_TURN {
+            if !self.next_requests(from) {
+                return taken as u32;
+            }
+            taken += self.parse_requests(from);
+            self.execute_batch();
+            taken += self.run_errand(from);
+        }
+        if self.next_requests(from)
+            && let Some(lanes) = &mut self.lanes
+        {
+            lanes.unfinished.push(from);
+        }
+        taken as u32
+    }
+
+    /// Parses requests of a core into the batch, until that is full, cargo comes, or there is no
+    /// more.
+    fn parse_requests(&mut self, from: usize) -> usize {
+        let Some(peer) = self.lanes.as_mut().and_then(|lanes| lanes.peers[from].as_mut()) else {
+            return 0;
+        };
+        let mut count = 0;
+        while self.batch.len() < BATCH_COMMANDS_MAX {
+            let Some((head, frame)) = peer.taken.at(peer.taken_at) else { break };
+            if head.has_cargo {
+                break;
+            }
+            let at = peer.taken_at + HEAD_BYTES;
+            peer.taken_at = at + frame.len();
+            self.batch.add_guest(&head, frame, (from, at), &self.shard, &self.limits);
+            count += 1;
+        }
+        self.counters.lanes.crossed_in += count as u64;
+        count
+    }
+
+    /// Executes the cargo that is next in the requests of a core, if some is.
+    fn run_errand(&mut self, from: usize) -> usize {
+        let Some(peer) = self.lanes.as_mut().and_then(|lanes| lanes.peers[from].as_mut()) else {
+            return 0;
+        };
+        let Some((head, _)) = peer.taken.at(peer.taken_at) else { return 0 };
+        if !head.has_cargo {
+            return 0;
+        }
+        peer.taken_at += HEAD_BYTES;
+        let Some(errand) = peer.taken.take_cargo() else { return 0 };
+        self.counters.lanes.crossed_in += 1;
+        let dest = Dest::of(&head, from);
+        match errand {
+            Errand::Frame(frame) => self.run_frame(dest, head.kind, &frame),
+            Errand::Transaction(transaction, watches) => {
+                self.run_transaction(dest, *transaction, watches);
+            }
+            Errand::Watch(frame) => self.run_watch(dest, &frame),
+            Errand::Clients(query) => self.begin_clients(dest, query),
+        }
+        1
+    }
+
+    /// Begins a look at this core's connections.
+    pub(super) fn begin_clients(&mut self, dest: Dest, query: Box<ClientsQuery>) {
+        let work = GuestWork::Command(tasks::Work::Clients(query));
+        self.guest_tasks.push_back(GuestTask { dest, work, out: Vec::new() });
+    }
+
+    /// Executes a guest's command of the batch.
+    pub(super) fn execute_guest(&mut self, number: usize) {
+        let Command { source, from: at, work, hash, .. } = self.batch.commands[number];
+        let Source::Lane(core) = source else { return };
+        let core = usize::from(core);
+        let Some((taken, answered)) =
+            self.lanes.as_mut().and_then(|lanes| lanes.guest_bundles(core))
+        else {
+            return;
+        };
+        let Some((head, frame)) = taken.at(at as usize - HEAD_BYTES) else { return };
+        let dest = Dest::of(&head, core);
+        enter(&mut self.guest, head.flags, head.db);
+        let start = answered.open(dest.head());
+        let args = &self.batch.args[number];
+        let mut context = context!(self, &mut self.guest, answered.writer(), {
+            room_bytes: self.budget.reply_room().0,
+            reply_may_wait: false,
+            first_hash: hash.unwrap_or(self.no_hash),
+            large: None,
+        });
+        let flow = perform(work, &mut context, frame, args, &self.limits.memcached, &self.clock);
+        if matches!(flow, Flow::Continue)
+            && self.pins.is_empty()
+            && self.server.timed.is_none()
+            && head.flags & flag::MUTED == 0
+        {
+            answered.close(start);
+            return;
+        }
+        let text = answered.bytes()[start + HEAD_BYTES..].to_vec();
+        answered.cancel(start);
+        for (at, _) in &mut self.pins {
+            *at -= start + HEAD_BYTES;
+        }
+        let frame = frame.to_vec();
+        self.end_guest(dest, text, flow, work, &frame);
+    }
+
+    /// Executes a request that has come on its own, or a part of one.
+    pub(super) fn run_frame(&mut self, dest: Dest, kind: u8, frame: &[u8]) {
+        let head = Head { kind, db: dest.db, ..dest.head() };
+        let args = &mut self.guest_args;
+        let (work, hash) = parse_guest(&head, frame, args, &self.shard, &self.limits);
+        enter(&mut self.guest, dest.flags, dest.db);
+        let mut out = Vec::new();
+        let args = &self.guest_args;
+        let mut context = context!(self, &mut self.guest, &mut out, {
+            room_bytes: self.budget.reply_room().0,
+            reply_may_wait: false,
+            first_hash: hash.unwrap_or(self.no_hash),
+            large: None,
+        });
+        let flow = perform(work, &mut context, frame, args, &self.limits.memcached, &self.clock);
+        self.end_guest(dest, out, flow, work, frame);
+    }
+
+    /// Does what a guest's command has asked for, and answers it: now or later.
+    pub(super) fn end_guest(
+        &mut self,
+        dest: Dest,
+        mut out: Vec<u8>,
+        flow: Flow,
+        work: Work,
+        frame: &[u8],
+    ) {
+        let timed = self.server.timed.take();
+        let number = self.guest.last_command;
+        if let (Some(timed), Work::Resp(Some(_)), Some(number)) = (timed, work, number) {
+            self.note_guest_time(number, timed.taken_ns, timed.args);
+        }
+        if dest.flags & flag::MUTED != 0 {
+            out.clear();
+            for (_, pinned) in self.pins.drain(..) {
+                self.shard.unpin(pinned);
+            }
+        }
+        let mut close = false;
+        match flow {
+            Flow::Later(task) => {
+                let work = GuestWork::Command(tasks::Work::Task(task));
+                self.guest_tasks.push_back(GuestTask { dest, work, out });
+                return;
+            }
+            Flow::Clients(query) => return self.begin_clients(dest, query),
+            Flow::AwaitFill { hash, look_ms, until_ms } => {
+                return self.await_guest_fill(dest, frame.into(), hash, look_ms, until_ms);
+            }
+            Flow::Close => close = true,
+            flow => self.follow_guest(flow),
+        }
+        if !self.pins.is_empty() {
+            let values = std::mem::take(&mut self.pins);
+            let work = GuestWork::Copy { text: out, values, value: 0, copied_bytes: 0 };
+            self.guest_tasks.push_back(GuestTask { dest, work, out: Vec::new() });
+            return;
+        }
+        self.answer_guest(dest, out, close);
+    }
+
+    /// Does what a guest's command has asked the core for.
+    fn follow_guest(&mut self, flow: Flow) {
+        match flow {
+            Flow::Ask(_) | Flow::Exec(_) | Flow::Wait => {
+                debug_assert!(false, "these do not cross");
+            }
+            // There is no connection here that it could be about.
+            flow => self.follow(Key::new(u32::MAX, 0), flow, false),
+        }
+    }
+
+    /// Sends a reply back to the core that has asked.
+    pub(super) fn answer_guest(&mut self, dest: Dest, reply: Vec<u8>, close: bool) {
+        let Some(lanes) = &mut self.lanes else { return };
+        if dest.core == lanes.me {
+            return self.take_part(dest.ticket, dest.key.index, reply);
+        }
+        let mut head = dest.head();
+        if close {
+            head.flags |= flag::CLOSE;
+        }
+        let Some(bundle) = lanes.answer(dest.core) else { return };
+        if reply.len() <= LANE_COPY_BYTES_MAX {
+            bundle.push(head, &reply);
+        } else {
+            bundle.push_cargo(head, Outcome::Reply(reply));
+        }
+    }
+
+    /// Sends something else than a reply's bytes back to the core that has asked.
+    pub(super) fn answer_cargo(&mut self, dest: Dest, outcome: Outcome) {
+        let Some(lanes) = &mut self.lanes else { return };
+        if dest.core == lanes.me {
+            if let Outcome::Clients(lines, found) = outcome {
+                self.take_clients(dest.ticket, dest.key.index, &lines, found);
+            }
+        } else if let Some(bundle) = lanes.answer(dest.core) {
+            bundle.push_cargo(dest.head(), outcome);
+        }
+    }
+
+    /// Executes a slice of every guest's command that takes long.
+    pub(super) fn run_guest_tasks(&mut self) {
+        for _ in 0..self.guest_tasks.len() {
+            let Some(mut task) = self.guest_tasks.pop_front() else { return };
+            if self.run_guest_slice(&mut task) {
+                self.guest_tasks.push_back(task);
+            }
+        }
+    }
+
+    /// Executes a slice; whether there is more to do. If not, it was answered.
+    fn run_guest_slice(&mut self, task: &mut GuestTask) -> bool {
+        let dest = task.dest;
+        match &mut task.work {
+            GuestWork::Copy { text, values, value, copied_bytes } => {
+                let slice_end = task.out.len() + SLICE_BYTES;
+                let mut from = if *value == 0 { 0 } else { values[*value - 1].0 };
+                while let Some((at, pinned)) = values.get(*value) {
+                    if *copied_bytes == 0 {
+                        task.out.extend_from_slice(&text[from..*at]);
+                    }
+                    while *copied_bytes < pinned.len() {
+                        if task.out.len() >= slice_end {
+                            return true;
+                        }
+                        let chunk = self.shard.pinned_chunk(pinned, *copied_bytes);
+                        task.out.extend_from_slice(chunk);
+                        *copied_bytes += chunk.len();
+                    }
+                    from = *at;
+                    (*value, *copied_bytes) = (*value + 1, 0);
+                }
+                task.out.extend_from_slice(&text[from..]);
+                for (_, pinned) in values.drain(..) {
+                    self.shard.unpin(pinned);
+                }
+                self.answer_guest(dest, std::mem::take(&mut task.out), false);
+                false
+            }
+            GuestWork::Command(tasks::Work::Clients(query)) => {
+                let asker = query.asker().unwrap_or(Key::new(u32::MAX, 0));
+                if self.look_at_clients(asker, query) {
+                    return true;
+                }
+                let (lines, found) = query.take_findings();
+                self.answer_cargo(dest, Outcome::Clients(lines, found));
+                false
+            }
+            GuestWork::Command(tasks::Work::Task(work)) => {
+                enter(&mut self.guest, dest.flags, dest.db);
+                let mut context = context!(self, &mut self.guest, &mut task.out, {
+                    room_bytes: self.budget.reply_room().0,
+                    reply_may_wait: false,
+                    first_hash: self.no_hash,
+                    large: None,
+                });
+                match work.step(&mut context) {
+                    Step::More => true,
+                    Step::Done(flow) => {
+                        let out = std::mem::take(&mut task.out);
+                        self.end_guest(dest, out, flow, Work::Nothing, &[]);
+                        false
+                    }
+                }
+            }
+        }
+    }
+}
