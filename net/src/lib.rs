@@ -24,6 +24,8 @@ mod parameters;
 pub mod protocol;
 mod server;
 mod start;
+#[cfg_attr(not(test), expect(dead_code, reason = "the server has one core, and needs no group"))]
+mod steering;
 #[expect(unsafe_code, reason = "system calls without a safe wrapper")]
 mod sys;
 
