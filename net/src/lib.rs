@@ -9,6 +9,7 @@
 #![deny(unsafe_code)]
 
 pub mod clock;
+pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod connection;

@@ -6,6 +6,7 @@ use super::memcached::Credentials;
 use super::rename::Renames;
 use super::server::{TIMED_ARGS_MIN, TIMES_ALL_BELOW_US};
 use super::spec::Spec;
+use crate::cluster::ClusterView;
 use crate::core::limits;
 
 /// What one client may take, and what all may together.
@@ -68,6 +69,8 @@ pub struct Settings {
     pub renames: Renames,
     /// Whether a password may be changed, but not taken away: others than this host are let in.
     pub needs_password: bool,
+    /// The cluster that core ports are nodes of, as this core sees it, if there are core ports.
+    pub cluster: Option<Arc<ClusterView>>,
 }
 
 impl Default for Settings {
@@ -85,6 +88,7 @@ impl Default for Settings {
             limits: ClientLimits::default(),
             renames: Renames::default(),
             needs_password: false,
+            cluster: None,
         }
     }
 }

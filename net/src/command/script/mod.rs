@@ -14,7 +14,7 @@ use sha1_smol::{Digest, Sha1};
 
 use super::container;
 use super::context::{Arguments, Context, Flow};
-use super::spec::Spec;
+use super::spec::{KeySpec, Spec};
 use crate::protocol::number;
 use recipe::Recipe;
 
@@ -23,11 +23,13 @@ pub(super) const COMMANDS: &[Spec] = &[
     Spec::new("eval", -3, eval)
         .flags("noscript stale skip_monitor no_mandatory_keys movablekeys")
         .categories("@slow @scripting")
+        .keys(&[KeySpec::counted("RW access update", 2)])
         .since("2.6.0")
         .summary("Carries out a script that a lock library uses."),
     Spec::new("evalsha", -3, evalsha)
         .flags("noscript stale skip_monitor no_mandatory_keys movablekeys")
         .categories("@slow @scripting")
+        .keys(&[KeySpec::counted("RW access update", 2)])
         .since("2.6.0")
         .summary("Carries out a script that was loaded, by the SHA-1 of its text."),
     Spec::new("script", -2, container)
