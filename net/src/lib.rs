@@ -9,6 +9,7 @@
 #![deny(unsafe_code)]
 
 pub mod clock;
+pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod connection;
@@ -25,6 +26,8 @@ mod parameters;
 pub mod protocol;
 mod server;
 mod start;
+
+mod steering;
 #[expect(unsafe_code, reason = "system calls without a safe wrapper")]
 mod sys;
 

@@ -1,5 +1,6 @@
 //! Listening sockets: exclusive, so that a second server on the same port is an error and not a
-//! silent companion; IPv6 apart from IPv4; no delay, which accepted connections inherit.
+//! silent companion; IPv6 apart from IPv4; no delay, which accepted connections inherit. Several
+//! sockets on one port are the subject of `steering`.
 //!
 //! A Unix socket's file outlives its server. One that nobody answers at is replaced, under a lock
 //! on its directory, so that two servers that start at once do not replace each other's; any other
@@ -14,25 +15,16 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pinion_router::{CoreCount, CoreIndex};
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::sys;
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 
-/// Binds and listens. Returns the socket and its address, with the port that the kernel chose if
-/// it was 0.
-pub(crate) fn listen(address: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
-    let socket = prepare(address)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    let bound = socket.local_addr()?.as_socket().unwrap_or(address);
-    Ok((OwnedFd::from(socket), bound))
-}
-
-/// A socket with the options that all of ours have.
-fn prepare(address: SocketAddr) -> io::Result<Socket> {
+/// A socket for an address, neither bound nor listening.
+pub(crate) fn socket_for(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
@@ -45,30 +37,14 @@ fn prepare(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// The same for several cores: a socket for each, among which the kernel divides connections. No
-/// other process may have the address: it would get a part of them.
-pub(crate) fn listen_group(
-    address: SocketAddr,
-    cores: usize,
-) -> io::Result<(Vec<OwnedFd>, SocketAddr)> {
-    if cores == 1 {
-        return listen(address).map(|(socket, bound)| (vec![socket], bound));
-    }
-    // Without the right to share the address, this fails if anybody has it.
-    let (probe, mut bound) = listen(address)?;
-    drop(probe);
-    let mut sockets = Vec::with_capacity(cores);
-    for _ in 0..cores {
-        let socket = prepare(bound)?;
-        socket.set_reuse_port(true)?;
-        socket.bind(&bound.into())?;
-        bound = socket.local_addr()?.as_socket().unwrap_or(bound);
-        sockets.push(socket);
-    }
-    for socket in &sockets {
-        socket.listen(BACKLOG)?;
-    }
-    Ok((sockets.into_iter().map(OwnedFd::from).collect(), bound))
+/// Binds and listens. Returns the socket and its address, with the port that the kernel chose if
+/// it was 0.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
+    let socket = socket_for(address)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    let bound = socket.local_addr()?.as_socket().unwrap_or(address);
+    Ok((OwnedFd::from(socket), bound))
 }
 
 /// The file of a Unix socket, removed when dropped, if it is still the one that was made.
@@ -116,6 +92,25 @@ pub(crate) fn listen_unix(path: &Path, permissions: u32) -> io::Result<(OwnedFd,
     Ok((OwnedFd::from(socket), file))
 }
 
+/// The path of a core's own Unix socket beside the one that all cores share: a dot and the core's
+/// index at its end.
+pub(crate) fn path_of_core(path: &Path, core: CoreIndex) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{core}"));
+    PathBuf::from(name)
+}
+
+/// Binds a Unix socket for each core, as [`listen_unix`] does, at [`path_of_core`]: all of them, or
+/// none.
+#[cfg_attr(not(test), expect(dead_code, reason = "the server has one core"))]
+pub(crate) fn listen_unix_cores(
+    path: &Path,
+    cores: CoreCount,
+    permissions: u32,
+) -> io::Result<Vec<(OwnedFd, UnixPath)>> {
+    cores.indices().map(|core| listen_unix(&path_of_core(path, core), permissions)).collect()
+}
+
 /// Removes the socket of a server that is gone.
 fn remove_stale(path: &Path) -> io::Result<()> {
     if !fs::symlink_metadata(path)?.file_type().is_socket() {
@@ -145,6 +140,26 @@ mod tests {
         assert_ne!(bound.port(), 0);
         let error = listen(bound).expect_err("it is taken");
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn each_core_has_a_unix_socket_or_none_has() {
+        let path = std::env::temp_dir().join(format!("pinion-cores-{}", std::process::id()));
+        let cores = CoreCount::new(3).expect("a count");
+        let of = |core| path_of_core(&path, CoreIndex::new(core));
+        assert_eq!(of(2), PathBuf::from(format!("{}.2", path.display())));
+        let sockets = listen_unix_cores(&path, cores, 0o700).expect("free paths");
+        assert_eq!(sockets.len(), 3);
+        for core in 0..3 {
+            UnixStream::connect(of(core)).expect("it listens");
+        }
+        assert!(!path.exists(), "the shared path is another matter");
+        drop(sockets);
+        fs::write(of(1), b"precious").expect("write");
+        let error = listen_unix_cores(&path, cores, 0o700).expect_err("one path is a file");
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert!(!of(0).exists() && of(1).exists(), "what was made is removed, and nothing else");
+        fs::remove_file(of(1)).expect("ours");
     }
 
     #[test]

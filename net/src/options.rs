@@ -422,10 +422,11 @@ mod tests {
     }
 
     #[test]
-    fn lists_of_cpus_name_one() {
+    fn lists_of_cpus_are_cores_in_their_order() {
         assert_eq!("3".parse(), Ok(CoreList(vec![3])));
         assert_eq!("2-2".parse(), Ok(CoreList(vec![2])));
-        for text in ["", "a", "1-", "3-1", "0,1", "0-9999999"] {
+        assert_eq!("5,0,2-4,0".parse(), Ok(CoreList(vec![5, 0, 2, 3, 4, 0])));
+        for text in ["", "a", "1-", "3-1", "0,", "0-9999999", "0-300"] {
             assert!(text.parse::<CoreList>().is_err(), "{text}");
         }
     }

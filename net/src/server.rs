@@ -422,6 +422,7 @@ fn facts(options: &Options, plan: &Plan, listeners: &Listeners, network: Chosen)
     ServerFacts {
         started_unix_ms: clock::unix_ms(),
         port: listeners.port_of(Protocol::Resp),
+        is_core_port: false,
         memcached_port: listeners.port_of(Protocol::Memcached),
         huge_pages: host::huge_pages(),
         numa: String::new(),

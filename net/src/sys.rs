@@ -142,3 +142,27 @@ pub(crate) fn set_up_heap() {
 /// Other allocators see to this by themselves.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub(crate) fn trim_heap() {}
+
+/// Lets a classic BPF program choose which socket of a SO_REUSEPORT group gets a connection: what
+/// it returns counts from 0 in the order in which they began to listen, and any other number leaves
+/// the choice to the kernel's hash. It replaces the group's program, if there is one.
+pub(crate) fn choose_listener(
+    socket: &std::os::fd::OwnedFd,
+    program: &[libc::sock_filter],
+) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let length = libc::c_ushort::try_from(program.len()).map_err(io::Error::other)?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the kernel copies the program out of the slice, `length` instructions that it does
+    // not change, before the call returns; the pointer is to a live struct of the given size.
+    let outcome = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -6,6 +6,8 @@
 //! - `server`, `connection`: commands on the server and on the connection itself
 //! - `script`: the scripts of lock libraries, and no others
 //! - `transaction`: MULTI, EXEC and WATCH
+//! - `cluster`: what a core tells as a node of a cluster
+//! - `keys`: which arguments are keys
 //! - `rename`: commands under other names
 //! - `settings`, `statistics`: what commands share beside items
 //! - `bitmap`: commands on values as arrays of bits
@@ -16,11 +18,13 @@
 //! - `expiry`: times of both protocols to deadlines and back
 
 mod bitmap;
+mod cluster;
 mod connection;
 mod context;
 mod expiry;
 mod glob;
 mod key;
+mod keys;
 pub mod large;
 pub mod memcached;
 mod rename;
@@ -36,6 +40,7 @@ mod task;
 mod transaction;
 
 pub use context::{Arguments, Context, Flow};
+pub use keys::{key_indices, key_slots};
 pub use rename::Renames;
 pub use server::{Base, ServerState, Slowlog, Timed, kept_args};
 pub use settings::{ClientLimits, Settings};
@@ -83,7 +88,7 @@ fn execute(
 ) -> Flow {
     context.session.last_command = Some(number);
     let session = &*context.session;
-    if (!session.authenticated || session.transaction.is_some())
+    if (!session.authenticated || session.core_port || session.transaction.is_some())
         && is_kept(context, spec, number, args)
     {
         return Flow::Continue;
@@ -98,7 +103,7 @@ fn execute(
 }
 
 /// Whether a command is not to be executed now: it was refused, or queued.
-#[cold]
+#[inline(never)]
 fn is_kept(
     context: &mut Context<'_>,
     spec: &'static Spec,
@@ -110,7 +115,9 @@ fn is_kept(
         context.reject(number, "NOAUTH Authentication required.");
         return true;
     }
-    context.session.transaction.is_some() && transaction::queue(context, spec, number, args)
+    cluster::is_refused(context, spec, number, args)
+        || (context.session.transaction.is_some()
+            && transaction::queue(context, spec, number, args))
 }
 
 /// Executes a command of a transaction, which was checked when it was queued.

@@ -6,6 +6,7 @@ use super::memcached::Credentials;
 use super::rename::Renames;
 use super::server::{TIMED_ARGS_MIN, TIMES_ALL_BELOW_US};
 use super::spec::Spec;
+use crate::cluster::ClusterView;
 use crate::core::limits;
 
 /// What one client may take, and what all may together.
@@ -72,6 +73,8 @@ pub struct Settings {
     pub cores: u16,
     /// Whether a password may be changed, but not taken away: others than this host are let in.
     pub needs_password: bool,
+    /// The cluster that core ports are nodes of, as this core sees it, if there are core ports.
+    pub cluster: Option<Arc<ClusterView>>,
 }
 
 impl Default for Settings {
@@ -91,6 +94,7 @@ impl Default for Settings {
             core: 0,
             cores: 1,
             needs_password: false,
+            cluster: None,
         }
     }
 }
@@ -113,6 +117,12 @@ impl Settings {
     pub fn is_slow(&self, taken_us: u64) -> bool {
         u64::try_from(self.slowlog_threshold_us).is_ok_and(|least_us| taken_us >= least_us)
             && self.slowlog_entries_max > 0
+    }
+
+    /// Whether a connection on a core port is sent to the core of its keys.
+    #[inline]
+    pub fn redirects_on_core_ports(&self) -> bool {
+        self.cluster.as_ref().is_some_and(|view| view.redirects)
     }
 
     /// Whether this is the password. Takes the same time wherever the two differ first; that the

@@ -1,6 +1,9 @@
 //! What is known of a command beside what it does: names, arity, keys and the facts that COMMAND
 //! tells. Each family declares its own list of these, as constants.
 
+use std::iter::StepBy;
+use std::ops::Range;
+
 use super::context::{Arguments, Context, Flow};
 use crate::core::Join;
 
@@ -13,8 +16,6 @@ pub enum Reach {
     Key(u8),
     /// Those of its keys.
     Keys(Spread),
-    /// Those of the keys whose number is the argument at this index, behind it.
-    Counted(u8),
     /// What its subcommand says.
     Subcommand,
     /// The one that the cursor, its first argument, belongs to.
@@ -92,23 +93,47 @@ pub struct KeySpec {
     pub last: i8,
     /// From one key to the next.
     pub step: u8,
+    /// Whether the number of keys stands in the argument before the first. Then there is no last.
+    pub is_counted: bool,
 }
 
 impl KeySpec {
     /// Keys from index `first` on.
     pub const fn new(flags: &'static str, first: u8, last: i8, step: u8) -> KeySpec {
-        KeySpec { flags, first, last, step }
+        KeySpec { flags, first, last, step, is_counted: false }
     }
 
-    /// The indices of the keys among this many arguments.
-    pub fn indices(&self, count: usize) -> impl Iterator<Item = usize> + use<> {
+    /// Keys behind the argument at `index`, which holds their number.
+    pub const fn counted(flags: &'static str, index: u8) -> KeySpec {
+        KeySpec { flags, first: index + 1, last: 0, step: 1, is_counted: true }
+    }
+
+    /// The indices of the keys among this many arguments; none of keys that are counted.
+    pub fn indices(&self, count: usize) -> StepBy<Range<usize>> {
         let first = usize::from(self.first);
-        let end = if self.last < 0 {
+        let end = if self.is_counted {
+            first
+        } else if self.last < 0 {
             count.saturating_sub(usize::from(self.last.unsigned_abs()) - 1)
         } else {
             (first + usize::from(self.last.unsigned_abs()) + 1).min(count)
         };
         (first..end).step_by(usize::from(self.step))
+    }
+
+    /// The indices of the keys among this many arguments, of which `number_at` reads one as a
+    /// number. Where more keys are counted than there are arguments there are none.
+    pub fn indices_by(
+        &self,
+        count: usize,
+        number_at: impl FnOnce(usize) -> Option<usize>,
+    ) -> StepBy<Range<usize>> {
+        let first = usize::from(self.first);
+        if !self.is_counted || first > count {
+            return self.indices(count);
+        }
+        let keys = number_at(first - 1).filter(|&keys| keys <= count - first).unwrap_or(0);
+        (first..first + keys).step_by(usize::from(self.step))
     }
 }
 
@@ -254,16 +279,21 @@ impl Spec {
         index.map_or(self.number, |index| self.number + 1 + index as u16)
     }
 
-    /// The index of the first key; 0 if it has none.
+    /// The index of the first key; 0 if it has none, or the arguments say how many.
     #[inline]
     pub fn first_key(&self) -> usize {
-        self.keys.first().map_or(0, |keys| usize::from(keys.first))
+        match self.keys.first() {
+            Some(keys) if !keys.is_counted => usize::from(keys.first),
+            _ => 0,
+        }
     }
 
     /// First key, last (negative: from the end) and step, as commands were described before key
     /// specifications; zeros without keys.
     pub fn key_range(&self) -> (i64, i64, i64) {
-        let Some(first) = self.keys.first() else { return (0, 0, 0) };
+        let Some(first) = self.keys.first().filter(|keys| !keys.is_counted) else {
+            return (0, 0, 0);
+        };
         let last = |keys: &KeySpec| match keys.last {
             0.. => i64::from(keys.first) + i64::from(keys.last),
             negative => i64::from(negative),
@@ -334,5 +364,22 @@ mod tests {
         assert_eq!(two.indices(5).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(two.indices(2).collect::<Vec<_>>(), [1]);
         assert_eq!(Spec::new("ping", -1, nothing).key_range(), (0, 0, 0));
+    }
+
+    #[test]
+    fn keys_may_be_counted_by_an_argument() {
+        let spec = Spec::new("eval", -3, nothing).keys(const { &[KeySpec::counted("RW", 2)] });
+        assert_eq!((spec.first_key(), spec.key_range()), (0, (0, 0, 0)));
+        let found = |count, number| -> Vec<usize> {
+            spec.keys[0].indices_by(count, |index| if index == 2 { number } else { None }).collect()
+        };
+        assert_eq!(found(6, Some(2)), [3, 4]);
+        assert_eq!(found(6, Some(3)), [3, 4, 5]);
+        for number in [Some(0), Some(4), Some(usize::MAX), None] {
+            assert_eq!(found(6, number), [0; 0], "{number:?}");
+        }
+        assert_eq!((found(3, Some(0)), found(2, Some(1))), (vec![], vec![]));
+        assert_eq!(spec.keys[0].indices(6).count(), 0);
+        assert_eq!(KeySpec::new("RO", 1, -1, 1).indices_by(3, |_| None).count(), 2);
     }
 }

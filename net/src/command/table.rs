@@ -4,11 +4,12 @@
 //! does not allocate.
 
 use super::spec::{NAME_BYTES_MAX, Spec};
-use super::{bitmap, connection, key, script, server, string, transaction};
+use super::{bitmap, cluster, connection, key, script, server, string, transaction};
 
 /// The lists, by Redis's names for the groups.
 const FAMILIES: &[(&str, &[Spec])] = &[
     ("bitmap", bitmap::COMMANDS),
+    ("cluster", cluster::COMMANDS),
     ("connection", connection::COMMANDS),
     ("generic", key::COMMANDS),
     ("scripting", script::COMMANDS),
@@ -218,8 +219,9 @@ mod tests {
             assert!(spec.accepts(usize::from(spec.arity.unsigned_abs())));
             // What a command may change, and what it only reads, must be told apart.
             let reads = spec.flags.split(' ').any(|flag| flag == "readonly");
-            // WATCH does neither.
-            let is_clear = spec.keys.is_empty() || spec.name == "watch" || spec.is_write != reads;
+            // WATCH does neither, and what a script does depends on it.
+            let is_either = spec.name == "watch" || spec.flags.contains("movablekeys");
+            let is_clear = spec.keys.is_empty() || is_either || spec.is_write != reads;
             assert!(is_clear, "{}", spec.name);
         }
         let set = find(b"config").and_then(|spec| Some((spec, spec.subcommand(b"SET")?)));

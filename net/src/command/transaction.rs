@@ -14,6 +14,7 @@
 //!   [`TRANSACTION_COMMANDS_MAX`] at most.
 
 use pinion_engine::{SetError, Shard};
+use pinion_router::Slot;
 
 use super::context::{Arguments, Context, Flow};
 use super::spec::{KeySpec, Spec};
@@ -77,6 +78,10 @@ pub struct Transaction {
     has_writes: bool,
     /// The core of its keys, once it has one.
     core: Option<u16>,
+    /// The slot of its keys, where commands are told apart by that.
+    slot: Option<Slot>,
+    /// Whether keys of another slot have come, too.
+    is_crossed: bool,
 }
 
 impl Transaction {
@@ -128,6 +133,14 @@ impl Transaction {
     /// Lets EXEC refuse it: a command could not be queued.
     pub fn spoil(&mut self) {
         self.is_spoilt = true;
+    }
+
+    /// Notes the slot of the keys of a command that is to be queued: EXEC refuses a transaction
+    /// over several. Once it is spoilt it counts no more, since the command is not executed.
+    pub fn note_slot(&mut self, slot: Slot) {
+        if !self.is_spoilt {
+            self.is_crossed |= *self.slot.get_or_insert(slot) != slot;
+        }
     }
 
     /// Gives back what the shard holds for it.
@@ -256,6 +269,8 @@ fn discard(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
     Flow::Continue
 }
 
+const CROSSED: &str = "CROSSSLOT Keys in request don't hash to the same slot";
+
 fn exec(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
     let Some(transaction) = context.session.transaction.take() else {
         context.error("ERR EXEC without MULTI");
@@ -264,7 +279,10 @@ fn exec(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
     let unchanged = !transaction.is_spoilt && are_unchanged(context);
     context.session.watches.clear();
     context.session.recount();
-    if transaction.is_spoilt {
+    if transaction.is_crossed {
+        transaction.abort(context.shard);
+        context.error(CROSSED);
+    } else if transaction.is_spoilt {
         transaction.abort(context.shard);
         context.error("EXECABORT Transaction discarded because of previous errors.");
     } else if !unchanged {

@@ -386,7 +386,8 @@ mod tests {
         replies.writer().extend_from_slice(b"<c>");
         let ticket = replies.defer();
         replies.writer().extend_from_slice(b"<e><f>");
-        replies.refer(&mut vec![(3, third)]);
+        let at = replies.writer().len() - 3;
+        replies.refer(&mut vec![(at, third)]);
         assert_eq!(replies.held_bytes(), 300_000 + 5 * 3 + DEFERRED_REPLY_BYTES);
         shard.delete(hash, b"k", None, 0);
         let mut sent = Vec::new();

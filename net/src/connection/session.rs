@@ -42,6 +42,11 @@ pub struct Session {
     pub created_ms: u64,
     /// Whether HELLO 3 has switched to RESP3.
     pub resp3: bool,
+    /// Whether it has come to a core port: then it talks to a node of a cluster, which serves the
+    /// slots of its core alone.
+    pub core_port: bool,
+    /// The host that cluster commands tell it, if it has come to a core port.
+    pub host: Box<str>,
     /// Whether it has given the password, or there was none when it came.
     pub authenticated: bool,
     /// Whether the client of a memcached port has told a user's password.
@@ -78,6 +83,13 @@ impl Session {
         Session { id, ..Session::default() }
     }
 
+    /// Makes it the session of a connection to a core port, whose client is told this host.
+    pub fn enter_core_port(&mut self, host: &str) {
+        self.core_port = true;
+        self.host = host.into();
+        self.recount();
+    }
+
     /// Memory that the session takes beside itself.
     #[inline]
     pub fn capacity_bytes(&self) -> usize {
@@ -87,8 +99,10 @@ impl Session {
     /// Counts that memory again. To be called by what changes it, so that it need not be counted
     /// for each command.
     pub fn recount(&mut self) {
-        let texts_bytes =
-            self.name.capacity() + self.library_name.capacity() + self.library_version.capacity();
+        let texts_bytes = self.host.len()
+            + self.name.capacity()
+            + self.library_name.capacity()
+            + self.library_version.capacity();
         self.held_bytes = texts_bytes + self.transaction_bytes() + self.watches.memory_bytes();
     }
 

@@ -34,8 +34,17 @@ const SECTIONS: [(&str, bool, Section); 14] = [
 ];
 
 /// The text of the sections asked for: `default` or none of those that Redis tells by default,
-/// `all` and `everything` of all.
-pub(super) fn text(asked: &[String], snapshot: &Snapshot, facts: &ServerFacts) -> String {
+/// `all` and `everything` of all. Who asks by a core port is told of a node of a cluster.
+pub(super) fn text(
+    asked: &[String],
+    core_port: Option<u16>,
+    snapshot: &Snapshot,
+    facts: &ServerFacts,
+) -> String {
+    let facts = &match core_port {
+        Some(port) => ServerFacts { port, is_core_port: true, ..facts.clone() },
+        None => facts.clone(),
+    };
     let is_asked = |name: &str| asked.iter().any(|wanted| wanted.eq_ignore_ascii_case(name));
     let all = is_asked("all") || is_asked("everything");
     let default = asked.is_empty() || is_asked("default");
@@ -75,7 +84,8 @@ fn server(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fm
     write!(out, "redis_git_sha1:00000000\r\nredis_git_dirty:0\r\n")?;
     write!(out, "server_name:pinion\r\n")?;
     write!(out, "pinion_version:{}\r\n", env!("CARGO_PKG_VERSION"))?;
-    write!(out, "redis_mode:standalone\r\n")?;
+    let mode = if facts.is_core_port { "cluster" } else { "standalone" };
+    write!(out, "redis_mode:{mode}\r\n")?;
     write!(out, "os:Linux {} {}\r\n", facts.kernel, std::env::consts::ARCH)?;
     write!(out, "arch_bits:{}\r\n", usize::BITS)?;
     write!(out, "monotonic_clock:POSIX clock_gettime\r\n")?;
@@ -240,8 +250,8 @@ fn errorstats(out: &mut String, snapshot: &Snapshot, _: &ServerFacts) -> std::fm
     Ok(())
 }
 
-fn cluster(out: &mut String, _: &Snapshot, _: &ServerFacts) -> std::fmt::Result {
-    write!(out, "cluster_enabled:0\r\n")
+fn cluster(out: &mut String, _: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
+    write!(out, "cluster_enabled:{}\r\n", u8::from(facts.is_core_port))
 }
 
 /// The mean time to live is exact; Redis estimates it from samples.

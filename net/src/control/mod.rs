@@ -20,6 +20,8 @@ pub struct ServerFacts {
     pub started_unix_ms: u64,
     /// The port for Redis clients.
     pub port: u16,
+    /// Whether `port` is a core port, a node of a cluster: told to those who have come to one.
+    pub is_core_port: bool,
     /// The port for memcached clients, 0 if there is none.
     pub memcached_port: u16,
     /// The kernel's setting of transparent huge pages.
@@ -79,8 +81,9 @@ pub fn serve(requests: &Receiver<(usize, Request)>, cores: &[CoreHandle], facts:
         };
         let Question { info, snapshot, key, ticket } = question;
         let bytes = match info {
-            InfoRequest::Info { sections, resp3 } => {
-                verbatim(&info::text(&sections, &snapshot, facts), version(resp3))
+            InfoRequest::Info { sections, resp3, core_port } => {
+                let text = info::text(&sections, core_port, &snapshot, facts);
+                verbatim(&text, version(resp3))
             }
             InfoRequest::MemoryStats { resp3 } => memory::stats(&snapshot, version(resp3)),
             InfoRequest::MemoryDoctor { resp3 } => {

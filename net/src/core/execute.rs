@@ -150,7 +150,11 @@ impl<T: Transport> Core<T> {
         }
         if let Some(lanes) = &self.lanes {
             let is_plain = connection.session.is_plain();
-            if !is_plain || owner == OWNER_ROUTED {
+            // A core port answers for other cores' keys by itself, unless it is to serve them.
+            let redirects =
+                connection.session.core_port && self.options.settings.redirects_on_core_ports();
+            if redirects {
+            } else if !is_plain || owner == OWNER_ROUTED {
                 if self.route(number) {
                     return;
                 }

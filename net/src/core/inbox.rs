@@ -58,6 +58,8 @@ pub enum InfoRequest {
         sections: Vec<String>,
         /// Whether the connection speaks RESP3 (a verbatim string answers).
         resp3: bool,
+        /// The port of the core, if the connection has come to that: a node of a cluster answers.
+        core_port: Option<u16>,
     },
     /// Redis's MEMORY STATS.
     MemoryStats {

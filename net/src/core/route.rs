@@ -196,12 +196,8 @@ fn way_of(
             if index < args.len() { Way::Cross(place(args.at(index))) } else { Way::Here }
         }
         Reach::All(join) => all_cores(args.frame(), cores, join),
-        Reach::Counted(index) => {
-            let places = counted_keys(args, usize::from(index)).map(|index| place(args.at(index)));
-            together(places, me)
-        }
         Reach::Keys(Spread::Together) => {
-            let indices = keys.keys.iter().flat_map(|keys| keys.indices(args.len()));
+            let indices = command::key_indices(spec, *args);
             together(indices.map(|index| place(args.at(index))), me)
         }
         Reach::Keys(Spread::Apart(join)) => {
@@ -219,13 +215,6 @@ fn way_of(
             number.map_or(Way::Here, |number| Way::Cross((number % cores as u64) as usize))
         }
     }
-}
-
-/// The indices of keys whose number is an argument, behind it.
-fn counted_keys(args: &Arguments<'_>, at: usize) -> impl Iterator<Item = usize> + use<> {
-    let count = (at < args.len()).then(|| std::str::from_utf8(args.at(at)).ok()).flatten();
-    let count = count.and_then(|text| text.parse::<usize>().ok()).unwrap_or(0);
-    (at + 1..args.len()).take(count)
 }
 
 fn together(mut places: impl Iterator<Item = usize>, me: usize) -> Way {

@@ -8,11 +8,14 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use pinion_router::CoreCount;
+
 use super::StartError;
 use crate::connection::Protocol;
 use crate::listener::{self, UnixPath};
 use crate::log::{self, Level, Line};
 use crate::options::{MemcachedPort, Options};
+use crate::steering;
 
 /// Where a listener is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,12 +118,16 @@ impl Listeners {
     ) -> Result<(), StartError> {
         let before = self.addresses.len();
         for &ip in &options.bind {
-            let cores = self.sockets.len();
-            match listen_patiently(|| listener::listen_group(SocketAddr::new(ip, port), cores)) {
-                Ok((sockets, address)) => {
+            let cores = CoreCount::new(self.sockets.len()).unwrap_or(CoreCount::ONE);
+            match listen_patiently(|| steering::listen_group(SocketAddr::new(ip, port), cores)) {
+                Ok(group) => {
+                    let address = group.address;
                     // With port 0, all addresses get the port that the first one got.
                     port = address.port();
-                    for (of_core, socket) in self.sockets.iter_mut().zip(sockets) {
+                    if let Some(line) = group.complaint() {
+                        log::write(&line);
+                    }
+                    for (of_core, socket) in self.sockets.iter_mut().zip(group.sockets) {
                         of_core.push(socket);
                     }
                     self.addresses.push(Address { protocol, endpoint: Endpoint::Tcp(address) });

@@ -10,8 +10,9 @@ const ACCEPTED: &[(&str, &str, &str)] = &[
     ("client|setinfo", "name", "Redis has it since 7.2"),
     ("client|no-touch", "name", "Redis has it since 7.2"),
     ("client|setname", "tips", "Redis has them since 7.2"),
-    ("eval", "key specifications", "their keys are counted by an argument"),
-    ("evalsha", "key specifications", "their keys are counted by an argument"),
+    ("cluster|myshardid", "name", "Redis has it since 7.2"),
+    ("cluster|shards", "flags", "Redis tells of loading since 7.2"),
+    ("cluster|slots", "flags", "Redis tells of loading since 7.2"),
 ];
 
 /// The fields of an entry, in their order.

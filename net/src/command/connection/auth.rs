@@ -106,6 +106,7 @@ pub(super) fn hello(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
 
 fn greet(context: &mut Context<'_>) {
     let (id, resp3) = (context.session.id as i64, context.session.resp3);
+    let mode = if context.session.core_port { "cluster" } else { "standalone" };
     let mut reply = context.reply();
     reply.map(8);
     reply.bulk(b"server");
@@ -117,7 +118,7 @@ fn greet(context: &mut Context<'_>) {
     reply.bulk(b"id");
     reply.integer(id);
     reply.bulk(b"mode");
-    reply.bulk(b"standalone");
+    reply.bulk(mode.as_bytes());
     reply.bulk(b"role");
     reply.bulk(b"master");
     reply.bulk(b"modules");

@@ -95,6 +95,9 @@ fn reset(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
 
 fn select(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     match number::parse_i64_strict(args.at(1)) {
+        Some(db) if db != 0 && context.session.core_port && i32::try_from(db).is_ok() => {
+            context.error("ERR SELECT is not allowed in cluster mode");
+        }
         Some(db) if (0..DATABASES as i64).contains(&db) => {
             context.session.db = db as u8;
             context.reply().ok();

@@ -280,7 +280,9 @@ fn database(context: &mut Context<'_>, text: &[u8]) -> Option<u8> {
         ));
         return None;
     };
-    let found = u8::try_from(number).ok().filter(|&number| usize::from(number) < DATABASES);
+    // A node of a cluster has one.
+    let count = if context.session.core_port { 1 } else { DATABASES };
+    let found = u8::try_from(number).ok().filter(|&number| usize::from(number) < count);
     if found.is_none() {
         context.error("ERR DB index is out of range");
     }

@@ -35,6 +35,10 @@ const NO_SUCH_KEY: &str = "ERR no such key";
 pub(super) const SAME_OBJECT: &str = "ERR source and destination objects are the same";
 
 pub(super) fn move_to(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+    if context.session.core_port {
+        context.error("ERR MOVE is not allowed in cluster mode");
+        return Flow::Continue;
+    }
     let key = args.at(1);
     let Some(target) = database(context, args.at(2)) else { return Flow::Continue };
     if target == selected(context) {

@@ -220,7 +220,8 @@ pub(super) fn scan(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
         return Flow::Continue;
     };
     // A cursor is a position on one core: on that one, since it has come here.
-    let position = cursor / u64::from(context.settings.cores);
+    let (_, cores) = core_of_cursor(context);
+    let position = cursor / cores as u64;
     let walk = Walk {
         database: selected(context),
         position: u32::try_from(position).ok(),
@@ -235,12 +236,20 @@ pub(super) fn scan(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     walk.run(context, answer_scan)
 }
 
+/// Which core this is, and among how many cursors go round: on a core port it is by itself.
+fn core_of_cursor(context: &Context<'_>) -> (i64, i64) {
+    match context.session.core_port {
+        true => (0, 1),
+        false => (i64::from(context.settings.core), i64::from(context.settings.cores)),
+    }
+}
+
 fn answer_scan(walk: &mut Walk, context: &mut Context<'_>) {
     let mut header = Vec::with_capacity(2 * HEADER_BYTES_MAX);
     let mut writer = Writer::new(&mut header, Version::Resp2);
     writer.array(2);
     // Behind the end of a core's keys, those of the next one begin.
-    let (core, cores) = (i64::from(context.settings.core), i64::from(context.settings.cores));
+    let (core, cores) = core_of_cursor(context);
     let next = match walk.position {
         Some(position) => i64::from(position) * cores + core,
         None => (core + 1) % cores,

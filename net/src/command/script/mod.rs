@@ -14,7 +14,7 @@ use sha1_smol::{Digest, Sha1};
 
 use super::container;
 use super::context::{Arguments, Context, Flow};
-use super::spec::{Reach, Spec};
+use super::spec::{KeySpec, Reach, Spec, Spread};
 use crate::protocol::number;
 use recipe::Recipe;
 
@@ -23,14 +23,16 @@ pub(super) const COMMANDS: &[Spec] = &[
     Spec::new("eval", -3, eval)
         .flags("noscript stale skip_monitor no_mandatory_keys movablekeys")
         .categories("@slow @scripting")
+        .keys(&[KeySpec::counted("RW access update", 2)])
         .since("2.6.0")
-        .reach(Reach::Counted(2))
+        .reach(Reach::Keys(Spread::Together))
         .summary("Carries out a script that a lock library uses."),
     Spec::new("evalsha", -3, evalsha)
         .flags("noscript stale skip_monitor no_mandatory_keys movablekeys")
         .categories("@slow @scripting")
+        .keys(&[KeySpec::counted("RW access update", 2)])
         .since("2.6.0")
-        .reach(Reach::Counted(2))
+        .reach(Reach::Keys(Spread::Together))
         .summary("Carries out a script that was loaded, by the SHA-1 of its text."),
     Spec::new("script", -2, container)
         .categories("@slow")

@@ -2,6 +2,7 @@
 
 use super::super::context::{Arguments, Context, Flow};
 use super::super::glob;
+use super::super::keys::key_indices_from;
 use super::super::spec::{KeySpec, Spec};
 use super::super::table::{self, COMMANDS};
 use crate::protocol::resp::Writer;
@@ -102,11 +103,9 @@ fn keys_of(context: &mut Context<'_>, args: &Arguments<'_>) -> Option<Vec<(usize
             context.error("ERR Invalid number of arguments specified for command");
         }
         Some(spec) => {
-            let of_spec = |keys: &'static KeySpec| {
-                let flags = actual_flags(spec, keys, args);
-                keys.indices(count).map(move |index| (index + 2, flags))
-            };
-            return Some(spec.keys.iter().flat_map(of_spec).collect());
+            let with_flags =
+                |(index, keys): (usize, usize)| (index, actual_flags(spec, &spec.keys[keys], args));
+            return Some(key_indices_from(spec, *args, 2).map(with_flags).collect());
         }
     }
     None
@@ -256,7 +255,7 @@ fn write_words(reply: &mut Writer<'_>, list: &str) {
     words.for_each(|word| reply.simple(word));
 }
 
-/// A key specification: a range from a fixed index.
+/// A key specification: a range from a fixed index, or as many keys as an argument says.
 fn write_keys(reply: &mut Writer<'_>, keys: &KeySpec) {
     reply.map(3);
     reply.bulk(b"flags");
@@ -268,10 +267,21 @@ fn write_keys(reply: &mut Writer<'_>, keys: &KeySpec) {
     reply.bulk(b"spec");
     reply.map(1);
     reply.bulk(b"index");
-    reply.integer(i64::from(keys.first));
+    reply.integer(i64::from(keys.first - u8::from(keys.is_counted)));
     reply.bulk(b"find_keys");
     reply.map(2);
     reply.bulk(b"type");
+    if keys.is_counted {
+        reply.bulk(b"keynum");
+        reply.bulk(b"spec");
+        reply.map(3);
+        for (name, number) in [("keynumidx", 0), ("firstkey", 1), ("keystep", i64::from(keys.step))]
+        {
+            reply.bulk(name.as_bytes());
+            reply.integer(number);
+        }
+        return;
+    }
     reply.bulk(b"range");
     reply.bulk(b"spec");
     reply.map(3);

@@ -116,7 +116,12 @@ pub(super) fn get(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
         wanted.push((name, variable.text(context)));
     }
     for (name, text) in context.settings.parameters.iter().filter(|row| is_wanted(row.0)) {
-        wanted.push((name, text.clone().into_bytes()));
+        let text = match *name {
+            "cluster-enabled" if context.session.core_port => "yes",
+            "databases" if context.session.core_port => "1",
+            _ => text.as_str(),
+        };
+        wanted.push((name, text.as_bytes().to_vec()));
     }
     wanted.sort_unstable();
     let mut reply = context.reply();

@@ -42,6 +42,10 @@ pub(super) fn flushdb(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
 }
 
 pub(super) fn swapdb(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
+    if context.session.core_port {
+        context.error("ERR SWAPDB is not allowed in cluster mode");
+        return Flow::Continue;
+    }
     let mut databases = [0; 2];
     for (database, (index, which)) in databases.iter_mut().zip([(1, "first"), (2, "second")]) {
         let given = number::parse_i64_strict(args.at(index));

@@ -21,7 +21,9 @@ pub use state::{Base, ServerState, Timed};
 
 fn info(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     let sections = args.from(1).map(|name| printable(name, 64).to_ascii_lowercase()).collect();
-    Flow::Ask(Box::new(InfoRequest::Info { sections, resp3: context.session.resp3 }))
+    let view = context.settings.cluster.as_ref().filter(|_| context.session.core_port);
+    let core_port = view.map(|view| view.port());
+    Flow::Ask(Box::new(InfoRequest::Info { sections, resp3: context.session.resp3, core_port }))
 }
 
 /// TIME: Unix time as seconds and microseconds.
