@@ -40,8 +40,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) protocol: Protocol,
     /// What it prints when it listens, for one that answers no questions.
     pub(crate) banner: Option<&'a str>,
-    /// The CPU that it is bound to.
-    pub(crate) cpu: usize,
+    /// The CPU that it is bound to, if it is to one.
+    pub(crate) cpu: Option<usize>,
     /// The command line for a port to listen on and another free one.
     pub(crate) arguments: &'a dyn Fn(u16, u16) -> Vec<String>,
 }
@@ -88,7 +88,7 @@ impl Server {
         let mut command = Command::new(&program);
         command.args(&arguments).current_dir(std::env::temp_dir());
         command.stdin(Stdio::null()).stdout(sink()?).stderr(sink()?);
-        confine(&mut command, Some(launch.cpu))
+        confine(&mut command, launch.cpu)
             .map_err(|error| HarnessError::Io("confine a server to its CPU", error))?;
         let child = command.spawn().map_err(|error| {
             launch.error(format!("cannot start {}: {error}", program.display()))
@@ -272,7 +272,7 @@ mod tests {
                 program,
                 protocol: Protocol::Resp,
                 banner: None,
-                cpu: crate::sys::cpu::allowed_cpus().unwrap()[0],
+                cpu: Some(crate::sys::cpu::allowed_cpus().unwrap()[0]),
                 arguments: &arguments,
             };
             Server::start(&launch).err().unwrap().to_string()

@@ -197,7 +197,7 @@ impl Cache {
             program: &self.program,
             protocol,
             banner: None,
-            cpu: self.cpu,
+            cpu: Some(self.cpu),
             arguments: &|port, _| self.arguments(port, memory_bytes),
         })?;
         Ok(Running { name: self.name.clone(), server, protocol })

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use pinion_router::CoreCount;
+
 use super::ClientError;
 use super::connection::Connection;
 use super::replies::{Hits, Pending};
@@ -62,6 +64,20 @@ impl Client {
         workload: &Workload,
         connections: usize,
     ) -> Result<Client, ClientError> {
+        Client::connect_from(address, workload, connections, None)
+    }
+
+    /// The same, from source ports that lead to a core: the first of so many cores has number 0.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::connect`], or if no such port is free.
+    pub fn connect_from(
+        address: SocketAddr,
+        workload: &Workload,
+        connections: usize,
+        core: Option<(usize, CoreCount)>,
+    ) -> Result<Client, ClientError> {
         workload.validate()?;
         if connections == 0 || connections > CONNECTIONS_MAX {
             return Err(ClientError::Workload(format!(
@@ -71,7 +87,7 @@ impl Client {
         let epoll =
             Epoll::new(connections).map_err(|error| ClientError::Io("set up epoll", error))?;
         let connections = (0..connections as u64)
-            .map(|token| Connection::open(address, token, &epoll))
+            .map(|token| Connection::open(address, token, core, &epoll))
             .collect::<Result<_, _>>()?;
         Ok(Client {
             epoll,

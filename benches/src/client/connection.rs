@@ -1,9 +1,12 @@
 //! One connection of the client: what is still to be sent, and what is still to be answered.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
+
+use pinion_router::{CoreCount, core_of_source_port};
+use socket2::{Domain, Socket, Type};
 
 use super::ClientError;
 use super::replies::{Hits, Pending, ReplyCounter};
@@ -25,14 +28,52 @@ pub(super) struct Connection {
     watches_writing: bool,
 }
 
+/// Source ports that are tried for a connection.
+const SOURCE_PORTS_TRIED: u64 = 64;
+
+/// Connects from a source port that leads to a core.
+fn connect_to_core(
+    address: SocketAddr,
+    token: u64,
+    (core, cores): (usize, CoreCount),
+) -> io::Result<TcpStream> {
+    // Each connection begins elsewhere, so that few ports are tried twice.
+    let pairs = 14_000 / u64::from(cores.count());
+    let first = (u64::from(std::process::id()) * 7919 + token * 31 + core as u64 * 17) % pairs;
+    let mut last = io::Error::from(ErrorKind::AddrInUse);
+    for step in 0..SOURCE_PORTS_TRIED {
+        let pair = (first + step * 101) % pairs * u64::from(cores.count()) + core as u64;
+        let port = (32_768 + 2 * pair) as u16;
+        if core_of_source_port(port, cores).index() != core {
+            // The first pair of the range leads to another core than 0.
+            continue;
+        }
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        let from = SocketAddr::new(address.ip(), port);
+        match socket
+            .bind(&from.into())
+            .and_then(|()| socket.connect_timeout(&address.into(), CONNECT_TIMEOUT))
+        {
+            Ok(()) => return Ok(socket.into()),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
 impl Connection {
     pub(super) fn open(
         address: SocketAddr,
         token: u64,
+        core: Option<(usize, CoreCount)>,
         epoll: &Epoll,
     ) -> Result<Connection, ClientError> {
         let refused = |error| ClientError::Connect(address, error);
-        let stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).map_err(refused)?;
+        let stream = match core {
+            None => TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).map_err(refused)?,
+            Some(core) => connect_to_core(address, token, core).map_err(refused)?,
+        };
         stream.set_nodelay(true).map_err(refused)?;
         stream.set_nonblocking(true).map_err(refused)?;
         epoll.add(&stream, token, Interest::Read).map_err(refused)?;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// A small, fast, seeded generator (SplitMix64; Steele, Lea, Flood 2014). Not for secrets.
 #[derive(Clone, Debug)]
@@ -85,6 +86,8 @@ const PREPARED_DRAWS: usize = 1 << 20;
 pub(super) enum KeySource {
     /// Drawn on the spot.
     Uniform { key_count: u64 },
+    /// Drawn on the spot, among these.
+    Subset { keys: Arc<[u32]> },
     /// Drawn beforehand, since a power function per request would cost as much as sending it.
     Prepared { draws: Box<[u32]>, next: usize },
 }
@@ -109,6 +112,10 @@ impl KeySource {
         match self {
             KeySource::Uniform { key_count } => {
                 ((u128::from(random) * u128::from(*key_count)) >> 64) as u64
+            }
+            KeySource::Subset { keys } => {
+                let index = (u128::from(random) * keys.len() as u128) >> 64;
+                u64::from(keys[index as usize])
             }
             KeySource::Prepared { draws, next } => {
                 let key = draws[*next];

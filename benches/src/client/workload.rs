@@ -1,6 +1,7 @@
 //! What is sent: frames of constant size, and the hits that answer them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use clap::ValueEnum;
 
@@ -65,6 +66,8 @@ pub struct Workload {
     pub sets: u32,
     /// Seed of all random choices.
     pub seed: u64,
+    /// The keys that requests are about, if they are not about all; each as likely.
+    pub subset: Option<Arc<[u32]>>,
 }
 
 impl Workload {
@@ -93,6 +96,12 @@ impl Workload {
             return refuse("the mix needs at least one part, and fewer than 2^32".to_string());
         }
         Ok(())
+    }
+
+    /// The bytes of a key, as all frames have it.
+    pub fn key(&self, number: u64) -> Vec<u8> {
+        let digits = self.key_bytes - 1;
+        format!("k{number:0digits$}").into_bytes()
     }
 
     /// The sizes of its frames, as a floor server needs them.
@@ -162,7 +171,10 @@ impl Requests {
     pub(super) fn new(workload: &Workload) -> Requests {
         let parts = u64::from(workload.gets) + u64::from(workload.sets);
         Requests {
-            keys: KeySource::new(workload.distribution, workload.key_count, workload.seed),
+            keys: match &workload.subset {
+                None => KeySource::new(workload.distribution, workload.key_count, workload.seed),
+                Some(keys) => KeySource::Subset { keys: Arc::clone(keys) },
+            },
             prng: Prng::new(workload.seed),
             get_threshold: (u64::from(workload.gets) << 32) / parts,
             get: FrameTemplate::new(workload, Operation::Get),
@@ -258,6 +270,7 @@ pub(super) mod tests {
             gets: 9,
             sets: 1,
             seed: 1,
+            subset: None,
         }
     }
 

@@ -163,6 +163,7 @@ fn other_client(running: &Running) -> Result<Client, ClientError> {
         gets: 1,
         sets: 0,
         seed: 1,
+        subset: None,
     };
     let mut client = Client::connect(running.address(), &workload, 1)?;
     client.prefill()?;

@@ -26,6 +26,7 @@ mod account;
 mod flush_sweep;
 mod latency;
 mod options;
+mod paired;
 mod report;
 mod rounds;
 mod saturation;
@@ -35,6 +36,7 @@ mod stats;
 pub use flush_sweep::FlushSweepOptions;
 pub use latency::{LatencyOptions, OpenOptions};
 pub use options::{CommonOptions, Instances, Mix, Variant};
+pub use paired::PairedOptions;
 pub use saturation::SaturationOptions;
 
 pub(crate) use options::words;
@@ -56,6 +58,8 @@ pub struct Arguments {
 pub enum Benchmark {
     /// CPU time per request in a closed loop, server and client on one CPU
     Saturation(SaturationOptions),
+    /// CPU time per request of two cores: keys of the core that is asked, of the other, of both
+    Paired(PairedOptions),
     /// Latency and CPU time per request at fixed rates, server and client on two CPUs
     Latency(LatencyOptions),
     /// What pipelined connections do to the latency of one that is not, by server variant
@@ -108,6 +112,7 @@ impl std::error::Error for HarnessError {}
 pub fn run(arguments: &Arguments) -> Result<(), HarnessError> {
     match &arguments.benchmark {
         Benchmark::Saturation(options) => saturation::run(options),
+        Benchmark::Paired(options) => paired::run(options),
         Benchmark::Latency(options) => latency::run(options),
         Benchmark::FlushSweep(options) => flush_sweep::run(options),
     }

@@ -153,6 +153,7 @@ impl CommonOptions {
             gets: self.mix.gets,
             sets: self.mix.sets,
             seed,
+            subset: None,
         }
     }
 

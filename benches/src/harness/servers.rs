@@ -204,7 +204,7 @@ impl ServerSpec {
             program: &self.program,
             protocol: self.protocol,
             banner: self.is_floor().then_some("floor: listening"),
-            cpu: options.server_cpu,
+            cpu: Some(options.server_cpu),
             arguments: &|port, spare_port| self.arguments(options, port, spare_port),
         })
     }
