@@ -79,6 +79,7 @@ impl<T: Transport> Core<T> {
         let is_timed = self.options.settings.times(spec, args.len());
         let begun_ns = is_timed.then(|| self.clock.now_ns());
         let Some(connection) = self.connections.find(key) else { return false };
+        let room_bytes = self.budget.reply_room().share_bytes;
         let out = connection.replies.writer();
         let out_start = out.len();
         let mut context = Context {
@@ -90,7 +91,8 @@ impl<T: Transport> Core<T> {
             settings: &mut self.options.settings,
             server: &mut self.server,
             memory: &mut self.options.memory,
-            room_bytes: self.budget.reply_room().0,
+            room_bytes,
+            room_now_bytes: room_bytes,
             reply_may_wait: false,
             first_hash: self.no_hash,
             large,

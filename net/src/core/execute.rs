@@ -163,7 +163,7 @@ impl<T: Transport> Core<T> {
             *out = self.spares.take();
         }
         let out_start = out.len();
-        let (room_bytes, reply_may_wait) = self.budget.reply_room();
+        let room = self.budget.reply_room();
         let (hits, misses) = (self.counters.hits, self.counters.misses);
         let mut context = Context {
             shard: &mut self.shard,
@@ -174,8 +174,9 @@ impl<T: Transport> Core<T> {
             settings: &mut self.options.settings,
             server: &mut self.server,
             memory: &mut self.options.memory,
-            room_bytes,
-            reply_may_wait,
+            room_bytes: room.share_bytes,
+            room_now_bytes: room.now_bytes,
+            reply_may_wait: room.may_wait,
             first_hash: hash,
             large: connection.inbound.take().map(|inbound| inbound.into_value()),
             pins: &mut self.pins,

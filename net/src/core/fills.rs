@@ -156,7 +156,7 @@ impl<T: Transport> Core<T> {
         if connection.closing == Closing::Dropped {
             return;
         }
-        let (room_bytes, _) = self.budget.reply_room();
+        let room_bytes = self.budget.reply_room().share_bytes;
         let mut reply = Vec::new();
         let mut context = Context {
             shard: &mut self.shard,
@@ -168,6 +168,7 @@ impl<T: Transport> Core<T> {
             server: &mut self.server,
             memory: &mut self.options.memory,
             room_bytes,
+            room_now_bytes: room_bytes,
             // A reply that has been waited for is refused rather than waited for again.
             reply_may_wait: false,
             first_hash: waiter.hash,

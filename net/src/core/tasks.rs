@@ -117,7 +117,7 @@ impl<T: Transport> Core<T> {
     /// Executes a slice of a command on items; its flow if it was the last one.
     fn step(&mut self, key: Key, task: &mut dyn Task, muted: bool) -> Option<Flow> {
         let connection = self.connections.find(key)?;
-        let (room_bytes, reply_may_wait) = self.budget.reply_room();
+        let room = self.budget.reply_room();
         let out = connection.replies.writer();
         let out_start = out.len();
         let mut context = Context {
@@ -129,8 +129,9 @@ impl<T: Transport> Core<T> {
             settings: &mut self.options.settings,
             server: &mut self.server,
             memory: &mut self.options.memory,
-            room_bytes,
-            reply_may_wait,
+            room_bytes: room.share_bytes,
+            room_now_bytes: room.share_bytes,
+            reply_may_wait: room.may_wait,
             first_hash: self.no_hash,
             large: None,
             pins: &mut self.pins,

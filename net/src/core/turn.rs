@@ -238,11 +238,11 @@ impl<T: Transport> Core<T> {
             self.rates.take(self.sample());
             self.server.memory_peak_bytes = self.used_bytes().max(self.server.memory_peak_bytes);
         }
-        let maintained = self.shard.maintain(self.now_ms, self.maintenance_items()) > 0;
+        let maintained = self.maintain_shard();
         if let Some(errand) = self.shard.errand() {
             self.inbox.ask(Request::Errand(errand));
         }
-        let more = behind || maintained || self.has_more() || self.budget.has_unexamined();
+        let more = behind || maintained || self.has_more() || self.budget.has_more();
         let ended = self.has_ended(exhausted);
         Ok(Turn { worked, more: more || self.is_settling(), ended })
     }
