@@ -12,7 +12,7 @@
 //! An append of `n` bytes wants `level >= n`. Dropping an item raises the level by its size,
 //! copying one to a head leaves it. A write has a budget of steps and copied bytes that grows with
 //! its own size. When the budget is spent before the level is reached, one of the spare segments
-//! lends. Past that, while much is garbage it is cleaned all the same; then items are evicted whether
+//! lends. Past that, while much is garbage it is cleaned all the same; then items are evicted,
 //! used or not: a bounded number while the write fits anyway, so that the debt never falls due all
 //! at once. If the write has to open a segment and that would be the last one (the room that the
 //! level counts may lie in heads that the write cannot use, and the limit may have fallen by a
@@ -27,8 +27,8 @@
 //! 4. The eviction policy moves or evicts an item.
 //!
 //! - R1. A copy always finds room, or its item goes. While the level is not negative, at least
-//!   `SPARE_SEGMENTS` less one for each queue are free, as a head has at most a segment left. A copy
-//!   never takes what the write itself needs.
+//!   `SPARE_SEGMENTS` less one for each queue are free, as a head has at most a segment left. A
+//!   copy never takes what the write itself needs.
 //! - R2. After `make_room(need)`, writing `need` and splitting a bucket keeps the total limit.
 //!
 //! Cost: in a full cache about one step for each item written, plus one for each item copied.

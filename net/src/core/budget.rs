@@ -33,8 +33,8 @@
 //! - B1. `held_bytes` is the sum of the connections' `counted_bytes`.
 //! - B2. A connection held back for want of memory is in `waiting`.
 //! - B3. Held and spare bytes together exceed the share at most by one reply and one receive.
-//! - B4. `free_bytes` is at most `limit_bytes`, and what of it is not in the hands of items. A reply
-//!   that can be put off takes no more than three quarters of it, or is small.
+//! - B4. `free_bytes` is at most `limit_bytes`, and what of it is not in the hands of items. A
+//!   reply that can be put off takes no more than three quarters of it, or is small.
 //! - B5. Spare bytes fit into what is free beside held ones.
 //!
 //! Cost: a few additions a command. Waiting connections are looked at when memory has come back,

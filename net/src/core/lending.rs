@@ -10,8 +10,9 @@
 //! loan shrinks by as much, as a limit; and what the shard has not given back yet is not there for
 //! anybody (`budget`): replies that take much wait for it. What cannot wait goes into the reserve:
 //! requests, small replies, and replies of commands that are executed in slices or by EXEC. When
-//! that has taken half of the reserve, the shard pays within the turn: as many items go as it takes,
-//! like when the same bytes were stored, and the memory is the kernel's again when the turn ends.
+//! that has taken half of the reserve, the shard pays within the turn: as many items go as it
+//! takes, like when the same bytes were stored, and the memory is the kernel's again when the turn
+//! ends.
 //!
 //! - N1. At the end of a turn, the loan, what is in use and the reserve add up to the shares at
 //!   most; and so do what items still have of the shares and what is in use. The half of the
