@@ -13,7 +13,7 @@
 //! The program's share holds what does not grow: code and stacks, the rings and the receive
 //! buffers, the allocator's own, and the huge pages that are populated ahead of the shard.
 
-use pinion_engine::{EngineError, LOG_BYTES_MAX, Limits, Shard};
+use pinion_engine::{EngineError, LOG_BYTES_MAX, Limits, SEGMENT_BYTES_MAX, Shard};
 
 /// The program's share.
 const PROGRAM_BYTES: u64 = 14 << 20;
@@ -29,6 +29,8 @@ const BUFFERS_BYTES_MIN: u64 = 8 << 20;
 const RESERVE_ONE_IN: u64 = 8;
 /// and no less than this.
 const RESERVE_BYTES_MIN: u64 = 2 << 20;
+/// What a shard may have left of what was called back for more to be called back.
+const UNPAID_BYTES_MAX: u64 = 4 * SEGMENT_BYTES_MAX as u64;
 /// The least memory for items,
 const ITEMS_BYTES_MIN: u64 = 16 << 20;
 /// and on each core.
@@ -93,11 +95,20 @@ impl Division {
         Ok(Division { memory_bytes, program_bytes, connections_bytes, buffers_bytes, items_bytes })
     }
 
+    /// Bytes of the shares of connections and buffers together.
+    pub fn clients_bytes(&self) -> u64 {
+        self.connections_bytes + self.buffers_bytes
+    }
+
+    /// Bytes of them that are never lent: for what comes at once.
+    pub fn reserve_bytes(&self) -> u64 {
+        (self.clients_bytes() / RESERVE_ONE_IN).max(RESERVE_BYTES_MIN)
+    }
+
     /// Bytes that may be lent to items while no client needs anything: the shares of connections
-    /// and buffers, without a reserve for what comes at once.
+    /// and buffers without the reserve.
     pub fn lendable_bytes(&self) -> u64 {
-        let bytes = self.connections_bytes + self.buffers_bytes;
-        bytes - (bytes / RESERVE_ONE_IN).max(RESERVE_BYTES_MIN)
+        self.clients_bytes() - self.reserve_bytes()
     }
 }
 
@@ -111,6 +122,8 @@ pub struct Memory {
     bytes_max: u64,
     /// Bytes of the shares of connections and buffers that items may use now (D2).
     lent_bytes: u64,
+    /// The same, with what was called back and the shard has not given back yet.
+    owed_bytes: u64,
 }
 
 impl Memory {
@@ -118,7 +131,7 @@ impl Memory {
     /// machine's memory.
     pub fn new(division: Division, connections_max: usize, cores: usize, bytes_max: u64) -> Memory {
         let bytes_max = bytes_max.max(division.memory_bytes * cores as u64);
-        Memory { division, connections_max, cores, bytes_max, lent_bytes: 0 }
+        Memory { division, connections_max, cores, bytes_max, lent_bytes: 0, owed_bytes: 0 }
     }
 
     /// The shares.
@@ -139,8 +152,21 @@ impl Memory {
         let done = shard.set_limits(Limits { total_bytes, ..shard.limits() }).is_ok();
         if done {
             self.lent_bytes = lent_bytes;
+            self.owed_bytes = self.owed_bytes.max(lent_bytes);
         }
         done
+    }
+
+    /// Bytes of the shares of connections and buffers that are in the hands of a shard that takes
+    /// `shard_bytes`, and whether it has given back all that was called back: O(1). What it has
+    /// beyond that is no loan: the limit of the whole was lowered, and it shrinks.
+    pub fn owed(&mut self, shard_bytes: u64) -> (u64, bool) {
+        let beyond_bytes = shard_bytes.saturating_sub(self.division.items_bytes);
+        let is_loan = beyond_bytes <= self.owed_bytes + UNPAID_BYTES_MAX;
+        let unpaid_bytes = if is_loan { beyond_bytes.min(self.owed_bytes) } else { 0 };
+        let is_paid = unpaid_bytes <= self.lent_bytes + UNPAID_BYTES_MAX;
+        self.owed_bytes = self.lent_bytes.max(unpaid_bytes);
+        (beyond_bytes.min(self.owed_bytes), is_paid)
     }
 
     /// Address space that a shard needs so that every limit up to the highest can be set.
@@ -171,7 +197,7 @@ impl Memory {
             other => other.to_string(),
         })?;
         self.division = division;
-        self.lent_bytes = lent_bytes;
+        (self.lent_bytes, self.owed_bytes) = (lent_bytes, lent_bytes);
         Ok(())
     }
 }
@@ -246,5 +272,29 @@ mod tests {
         assert_eq!(memory.lent_bytes(), memory.division().lendable_bytes());
         assert!(memory.lend(0, &mut shard));
         assert_eq!(total(&shard), memory.division().items_bytes);
+    }
+
+    #[test]
+    fn what_was_called_back_is_owed_until_the_shard_has_shrunk() {
+        let division = Division::of(128 << 20, 100, 1).expect("it is enough");
+        let mut memory = Memory::new(division, 100, 1, 128 << 20);
+        let limits = Limits { total_bytes: division.items_bytes as usize, data: None };
+        let reserve_bytes = Some(memory.reserve_bytes());
+        let config = ShardConfig { limits, reserve_bytes, ..ShardConfig::default() };
+        let mut shard = Shard::new(&config).expect("a shard");
+        let (own, loan) = (division.items_bytes, division.lendable_bytes());
+        assert_eq!(memory.owed(own), (0, true));
+        assert!(memory.lend(loan, &mut shard));
+        assert_eq!(memory.owed(own + 5), (5, true), "it has not taken more yet");
+        assert_eq!(memory.owed(own + loan), (loan, true));
+        assert!(memory.lend(loan / 2, &mut shard));
+        assert_eq!(memory.owed(own + loan), (loan, false));
+        assert_eq!(memory.owed(own + loan / 4 * 3), (loan / 4 * 3, false), "step by step");
+        assert_eq!(memory.owed(own + loan / 2), (loan / 2, true));
+        assert!(memory.lend(0, &mut shard));
+        assert_eq!(memory.owed(own), (0, true));
+        // A shard that is far above its limit owes what was lent, and shrinks as it can.
+        assert!(memory.lend(loan / 2, &mut shard));
+        assert_eq!(memory.owed(own + (100 << 20)), (loan / 2, true));
     }
 }

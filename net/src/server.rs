@@ -184,7 +184,8 @@ impl Server {
         };
         let facts = facts(options, &plan, &listeners, network);
         let Listeners { sockets, addresses, paths } = listeners;
-        let core_count = CoreCount::new(count).map_err(|error| StartError::new(error.to_string()))?;
+        let core_count =
+            CoreCount::new(count).map_err(|error| StartError::new(error.to_string()))?;
         let mut cores = Vec::with_capacity(count);
         let with_lanes = join_cores(core_count).into_iter().zip(sockets).zip(&plan.cpus);
         for (core, ((lanes, sockets), &cpu)) in with_lanes.enumerate() {
@@ -205,8 +206,7 @@ impl Server {
                 messages,
                 ready: ready_in.clone(),
             };
-            let farewell =
-                Farewell { ended: Ended { core, outcome: None }, to: ended_in.clone() };
+            let farewell = Farewell { ended: Ended { core, outcome: None }, to: ended_in.clone() };
             let thread = thread::Builder::new()
                 .name(format!("pinion-core-{core}"))
                 .spawn(move || farewell.say(setup.run()))
@@ -225,9 +225,10 @@ impl Server {
         }
         let all: Vec<Ready> = all.into_iter().flatten().collect();
         let handles: Vec<CoreHandle> = all.iter().map(|one| one.handle.clone()).collect();
-        let numa = all.iter().zip(&plan.cpus).map(|(one, &cpu)| {
-            numa_text(host::memory_node(cpu), one.numa_node)
-        });
+        let numa = all
+            .iter()
+            .zip(&plan.cpus)
+            .map(|(one, &cpu)| numa_text(host::memory_node(cpu), one.numa_node));
         let mut numa: Vec<String> = numa.collect();
         numa.dedup();
         let ring_features = all.first().map_or_else(String::new, |one| one.ring_features.clone());

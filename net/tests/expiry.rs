@@ -40,6 +40,7 @@ fn a_sleeping_core_wakes_for_its_items() {
             let lag_ms = info_number(&info, "expiry_lag_max_ms");
             assert!(lag_ms < 1_000, "{driver} {idle}: {lag_ms} ms late");
             assert!(info_number(&info, "expiry_lag_p50_ms") <= lag_ms);
+            assert_eq!(info_number(&info, "expiry_clock_flushes"), 0);
         }
     }
 }

@@ -65,6 +65,7 @@ pub(crate) fn workload(protocol: Protocol) -> Workload {
         gets: 9,
         sets: 1,
         seed: 1,
+        subset: None,
     }
 }
 

@@ -25,7 +25,7 @@ impl Shard {
             return None;
         }
         let errand =
-            self.warm_segments().or_else(|| self.warm_table()).or_else(|| self.give_back());
+            self.warm_segments().or_else(|| self.warm_table()).or_else(|| self.give_surplus_back());
         self.errand_is_out = errand.is_some();
         errand
     }
@@ -70,8 +70,24 @@ impl Shard {
         Some(Errand::new(vec![part], Away::TableAhead))
     }
 
+    /// Gives free memory beyond the limit back to the kernel, about `bytes` of it at most, and at
+    /// most as much as an errand does: for callers who cannot wait for another thread. Returns the
+    /// bytes. Costs a system call, some ten microseconds for each segment, and an interruption of
+    /// the process's other processors.
+    pub fn give_back(&mut self, bytes: usize) -> usize {
+        let usable = self.segments_allowed(0).saturating_sub(self.log.segments_in_use());
+        let surplus = self.log.warm_segments().saturating_sub(usable);
+        let count = surplus.min(bytes.div_ceil(self.log.segment_bytes())).min(RELEASE_SEGMENTS_MAX);
+        let indices = self.log.lend_warm(count);
+        let Some(errand) = self.with_segments(indices, false) else { return 0 };
+        if let Away::Segments { indices, warm } = errand.run().away {
+            self.log.take_back(&indices, warm);
+        }
+        count * self.log.segment_bytes()
+    }
+
     /// Memory that the limit does not allow, or that a flush has freed.
-    fn give_back(&mut self) -> Option<Errand> {
+    fn give_surplus_back(&mut self) -> Option<Errand> {
         let allowed = self.segments_allowed(0);
         let usable = allowed.saturating_sub(self.log.segments_in_use());
         let kept = match self.is_prefaulted {

@@ -27,6 +27,8 @@ pub(super) struct Tails<'a> {
     pub(super) segments_max: usize,
     /// What goes, goes whether it was used or not.
     pub(super) forced: bool,
+    /// Bytes that copies leave at the head of a queue, for the write.
+    pub(super) kept: (Queue, usize),
     /// What was seen at each tail.
     seen: &'a mut Seen,
 }
@@ -51,6 +53,7 @@ impl Shard {
             now_ms: self.now_ms,
             segments_max,
             forced: false,
+            kept: (Queue::Window, 0),
             seen: &mut self.seen,
         };
         (self.policy.as_mut(), tails)
@@ -117,7 +120,13 @@ impl Tails<'_> {
 
     /// Whether a copy of the item may be appended to `to`.
     fn can_copy(&self, header: &Header, to: Queue) -> bool {
-        self.log.head_left_bytes(to) >= self.log.item_bytes(header)
+        let left_bytes = self.log.head_left_bytes(to);
+        // A head that is too short for the write anyway has nothing to keep.
+        let kept_bytes = match self.kept {
+            (queue, bytes) if queue == to && bytes <= left_bytes => bytes,
+            _ => 0,
+        };
+        left_bytes >= self.log.item_bytes(header) + kept_bytes
             || self.log.segments_in_use() < self.segments_max
     }
 }

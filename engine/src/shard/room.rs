@@ -12,9 +12,12 @@
 //! An append of `n` bytes wants `level >= n`. Dropping an item raises the level by its size,
 //! copying one to a head leaves it. A write has a budget of steps and copied bytes that grows with
 //! its own size. When the budget is spent before the level is reached, one of the spare segments
-//! lends. Past that, while much is garbage it is cleaned all the same; then items are evicted whether
+//! lends. Past that, while much is garbage it is cleaned all the same; then items are evicted,
 //! used or not: a bounded number while the write fits anyway, so that the debt never falls due all
-//! at once, and as many as it takes if it does not.
+//! at once. If the write has to open a segment and that would be the last one (the room that the
+//! level counts may lie in heads that the write cannot use, and the limit may have fallen by a
+//! segment that the table took), it has it after as many steps, and the writes that fill it pay.
+//! Only where there is none at all an item makes as many go as it takes.
 //!
 //! A step does the first of these that there is to do:
 //!
@@ -24,7 +27,8 @@
 //! 4. The eviction policy moves or evicts an item.
 //!
 //! - R1. A copy always finds room, or its item goes. While the level is not negative, at least
-//!   `SPARE_SEGMENTS` less one for each queue are free, as a head has at most a segment left.
+//!   `SPARE_SEGMENTS` less one for each queue are free, as a head has at most a segment left. A
+//!   copy never takes what the write itself needs.
 //! - R2. After `make_room(need)`, writing `need` and splitting a bucket keeps the total limit.
 //!
 //! Cost: in a full cache about one step for each item written, plus one for each item copied.
@@ -69,7 +73,7 @@ impl Shard {
     /// `NoSpace` when the limits cannot take `need`, and nothing more may be evicted.
     pub(super) fn make_room(&mut self, need: &Need) -> Result<(), SetError> {
         self.go_for_room(need, u64::MAX);
-        if self.fits(need) {
+        if self.fits(need) || (self.policy.is_some() && self.fits_at_last(need)) {
             return Ok(());
         }
         self.counters.no_space += 1;
@@ -107,13 +111,26 @@ impl Shard {
         if steps < steps_max && self.work.bytes_copied < copy_bytes_max {
             return Some(Pace::Fair);
         }
-        let in_debt = self.level(need, SPARE_SEGMENTS - 1) < 0 && steps < steps_max + FORCED_STEPS;
-        (self.policy.is_some() && (!fits || in_debt)).then_some(Pace::Forced)
+        let is_spent = steps >= steps_max + FORCED_STEPS;
+        let in_debt = !is_spent && self.level(need, SPARE_SEGMENTS - 1) < 0;
+        let may_end = fits || (is_spent && self.fits_at_last(need));
+        (self.policy.is_some() && (!may_end || in_debt)).then_some(Pace::Forced)
     }
 
     /// Whether the limits have room for a write of `need` right now (R2), with a segment left for
     /// the cleaner.
     pub(super) fn fits(&self, need: &Need) -> bool {
+        self.fits_beside(need, 1)
+    }
+
+    /// The same, with the cleaner's segment: for a write that has done enough. Until its debt is
+    /// paid nothing is copied but into heads with room.
+    fn fits_at_last(&self, need: &Need) -> bool {
+        self.fits_beside(need, 0)
+    }
+
+    /// Whether the limits have room for a write of `need` that leaves so many segments.
+    fn fits_beside(&self, need: &Need, left: usize) -> bool {
         let log = &self.log;
         let ceiling = self.ceiling.unwrap_or(Ceiling { segments: 0, cost: 0 });
         if let Some(data_max) = self.limits.data
@@ -122,9 +139,24 @@ impl Shard {
             return false;
         }
         let allowed = self.segments_allowed(LINES_PER_INSERT_MAX).max(ceiling.segments);
-        let opened = log.page_segments_missing(need.pages)
-            + usize::from(log.head_left_bytes(need.queue) < need.log_bytes);
-        opened == 0 || log.segments_in_use() + opened < allowed
+        let opened = self.segments_opened(need);
+        opened == 0 || log.segments_in_use() + opened + left <= allowed
+    }
+
+    /// Segments that a write of `need` opens.
+    fn segments_opened(&self, need: &Need) -> usize {
+        let log = &self.log;
+        log.page_segments_missing(need.pages)
+            + usize::from(log.head_left_bytes(need.queue) < need.log_bytes)
+    }
+
+    /// Segments in use from which on no copy may open another: what the limit allows, less what a
+    /// write of `need` opens itself.
+    fn segments_for_copies(&self, need: &Need) -> usize {
+        let lines = if need.log_bytes == 0 { 0 } else { LINES_PER_INSERT_MAX };
+        let ceiling = self.ceiling.map_or(0, |ceiling| ceiling.segments);
+        let allowed = self.segments_allowed(lines).max(ceiling);
+        allowed.saturating_sub(self.segments_opened(need))
     }
 
     /// How far the cursors are ahead of a write of `need` that leaves `spare` free segments, in
@@ -167,7 +199,7 @@ impl Shard {
             None => self.log.garbage_bytes() > 0,
         };
         let full = self.level(need, SPARE_SEGMENTS) < 0;
-        if may_clean && full && self.clean_step() {
+        if may_clean && full && self.clean_step(need) {
             return true;
         }
         let demand = Demand {
@@ -176,7 +208,7 @@ impl Shard {
             full: full || !self.fits(need),
             forced: pace == Pace::Forced,
         };
-        self.shift_segment(demand.capacity) || self.policy_step(demand)
+        self.shift_segment(demand.capacity) || self.policy_step(need, demand)
     }
 
     /// What items may cost together: the limit, or what the memory holds as things are.
@@ -237,19 +269,19 @@ impl Shard {
         let steps_max = self.work.tail_steps + BALANCE_STEPS;
         while self.work.tail_steps < steps_max {
             self.work.tail_steps += 1;
-            if !self.policy_step(demand) {
+            if !self.policy_step(need, demand) {
                 break;
             }
         }
     }
 
     /// Passes what is dead at the tails, and lets the policy move or evict one item.
-    fn policy_step(&mut self, demand: Demand) -> bool {
-        let segments_max =
-            self.segments_allowed(0).max(self.ceiling.map_or(0, |ceiling| ceiling.segments));
+    fn policy_step(&mut self, need: &Need, demand: Demand) -> bool {
+        let segments_max = self.segments_for_copies(need);
         let steps_before = self.work.tail_steps;
         let (policy, mut tails) = self.tails(segments_max);
         tails.forced = demand.forced;
+        tails.kept = (need.queue, need.log_bytes);
         let settled = Queue::ALL.map(|queue| tails.settle(queue));
         let step = match policy {
             _ if settled.contains(&false) => Step::Moved,
@@ -260,7 +292,7 @@ impl Shard {
     }
 
     /// One step of the cleaner. `false` when there is nothing worth cleaning, or no room for it.
-    pub(super) fn clean_step(&mut self) -> bool {
+    fn clean_step(&mut self, need: &Need) -> bool {
         for queue in Queue::ALL {
             if self.log.cleans_tail(queue) {
                 self.ahead[queue as usize].clear();
@@ -286,7 +318,8 @@ impl Shard {
             self.log.pass_dead(offset, &header);
             return true;
         }
-        let may_open = self.log.segments_in_use() < self.segments_allowed(0);
+        let segments_max = self.segments_for_copies(need).min(self.segments_allowed(0));
+        let may_open = self.log.segments_in_use() < segments_max;
         let Some(target) = self.log.clean_copy(offset, &header, may_open) else {
             return false;
         };
@@ -332,3 +365,6 @@ impl Shard {
         (steps as u64, copy_bytes as u64)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,8 +6,9 @@
 //! - N2. `touched` is at least `buckets`; lines from there on are in memory only if they were
 //!   populated ahead.
 //!
-//! The overflow lines are not given back, since free ones are linked through their own memory:
-//! they are about one in nine, and used again before fresh ones are.
+//! The overflow lines are not given back, since free ones are linked through their own memory.
+//! Free ones are used again before fresh ones are, so there are never more than were in use at a
+//! time: a third of the largest table's lines, just before its buckets have doubled.
 
 use super::Table;
 use crate::bounds::{LINE_BYTES, TABLE_KEEP_ONE_IN, TABLE_STEP_BYTES};

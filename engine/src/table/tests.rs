@@ -204,3 +204,46 @@ fn random_steps_agree_with_a_map() {
         }
     }
 }
+
+#[test]
+#[cfg_attr(miri, ignore = "too slow under Miri")]
+fn overflow_lines_are_used_again_however_long_items_come_and_go() {
+    let seed = 0x5eed_0002u64;
+    println!("seed {seed}");
+    let mut state = seed;
+    let mut random = move |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    let mut table = Table::new(1 << 14, 1 << 14, false).unwrap();
+    let (mut items, mut next): (Vec<u64>, u64) = (Vec::new(), 1);
+    let (mut used_max, mut lines_max, mut first_max) = (0, 0, 0);
+    for round in 0..30 {
+        // Up to 30,000 items and down to 1,000, and a time at each end in which they change.
+        for (target, steps) in [(30_000, 40_000), (30_000, 20_000), (1_000, 40_000)] {
+            for _ in 0..steps {
+                let grows = items.len() < target || (items.len() == target && random(2) == 0);
+                if grows {
+                    table.insert(hash_of(next), next, 0).unwrap();
+                    items.push(next);
+                    next += 1;
+                } else if !items.is_empty() {
+                    let item = items.swap_remove(random(items.len() as u64) as usize);
+                    table.remove(hash_of(item), find(&table, item).unwrap());
+                }
+                adjust(&mut table);
+                used_max = used_max.max(table.overflow_lines());
+                lines_max = lines_max.max(table.lines());
+            }
+        }
+        validate(&table);
+        assert_eq!(table.overflow_fresh as usize, used_max + 1, "a free one goes first");
+        if round == 1 {
+            first_max = used_max;
+        }
+    }
+    assert!(used_max * 5 <= lines_max * 2, "{used_max} of {lines_max} lines");
+    assert!(used_max * 10 <= first_max * 11, "{used_max}, and {first_max} in the first rounds");
+}

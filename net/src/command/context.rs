@@ -121,7 +121,10 @@ pub struct Context<'a> {
     pub memory: &'a mut Memory,
     /// Bytes that a reply may take of the memory for buffers.
     pub room_bytes: usize,
-    /// Whether a larger one waits for memory; otherwise it is refused.
+    /// Bytes of them that are there now; the others are lent to items. A reply that can be put off
+    /// waits until they are back.
+    pub room_now_bytes: usize,
+    /// Whether a reply without room waits for memory; otherwise it is refused.
     pub reply_may_wait: bool,
     /// The hash of the command's first key, computed when it was parsed.
     pub first_hash: KeyHash,
@@ -251,7 +254,7 @@ impl Context<'_> {
     ) -> Flow {
         self.take_back(start);
         self.out.shrink_to(start + SPARE_BYTES_MIN);
-        if self.reply_may_wait {
+        if self.reply_may_wait || self.room_now_bytes < self.room_bytes {
             return Flow::Wait;
         }
         refuse(self);

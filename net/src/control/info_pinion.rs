@@ -68,7 +68,8 @@ pub(super) fn pinion(
     write!(out, "arriving_bytes:{}\r\n", shard.arriving_bytes)?;
     write!(out, "pinned_bytes:{}\r\n", shard.pinned_bytes)?;
     write!(out, "table_bytes:{}\r\n", shard.table_bytes)?;
-    expiry(out, &shard.expiry)
+    expiry(out, &shard.expiry)?;
+    write!(out, "expiry_clock_flushes:{}\r\n", shard.counters.clock_flushes)
 }
 
 fn expiry(out: &mut String, expiry: &ExpiryStats) -> std::fmt::Result {

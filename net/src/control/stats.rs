@@ -31,6 +31,7 @@ pub(super) fn general(snapshot: &Snapshot, facts: &ServerFacts, form: StatForm) 
     lines.add("expiry_lag_p50_ms", shard.expiry.lag_p50_ms);
     lines.add("expiry_lag_p99_ms", shard.expiry.lag_p99_ms);
     lines.add("expiry_lag_max_ms", shard.expiry.lag_max_ms);
+    lines.add("expiry_clock_flushes", shard.counters.clock_flushes);
     lines.end();
     bytes
 }

@@ -484,15 +484,7 @@ impl<L> Batch<L> {
         let (work, hash) = parse_guest(head, frame, args, shard, limits);
         let (source, owner) = (Source::Lane(core as u16), limits.place.me);
         let (from, to) = (at as u32, (at + frame.len()) as u32);
-        self.commands.push(Command {
-            connection: head.key,
-            source,
-            from,
-            to,
-            work,
-            hash,
-            owner,
-        });
+        self.commands.push(Command { connection: head.key, source, from, to, work, hash, owner });
     }
 }
 

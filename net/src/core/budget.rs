@@ -26,13 +26,16 @@
 //!   ever for those who never read.
 //!
 //! What is not used of the share may be lent to items (`lending`). A loan refuses nobody anything:
-//! replies wait, for the moment that items need to make room, while what is held comes near to what
-//! is not lent; requests do not.
+//! replies that take much wait until items have made room for them, and while what is held comes
+//! near to what is not lent; small ones and requests go on, into the reserve, which is made up for
+//! at the end of the turn. While replies wait, the loan is called back, more each time.
 //!
 //! - B1. `held_bytes` is the sum of the connections' `counted_bytes`.
 //! - B2. A connection held back for want of memory is in `waiting`.
 //! - B3. Held and spare bytes together exceed the share at most by one reply and one receive.
-//! - B4. `free_bytes` is at most `limit_bytes`, and no less than is held once the loan is back.
+//! - B4. `free_bytes` is at most `limit_bytes`, and what of it is not in the hands of items. A
+//!   reply that can be put off takes no more than three quarters of it, or is small.
+//! - B5. Spare bytes fit into what is free beside held ones.
 //!
 //! Cost: a few additions a command. Waiting connections are looked at when memory has come back,
 //! [`WAITING_PER_TURN`] in a turn.
@@ -42,8 +45,8 @@ use std::collections::VecDeque;
 use pinion_ring::Key;
 
 use super::limits::{
-    SMALL_BYTES, SPARE_BYTES_MIN, STALL_MS, STALL_SLOTS_PER_LOOK, STALLED_LOOK_MS, TRIM_AFTER_MS,
-    TRIM_BYTES_MIN, WAITING_PER_TURN,
+    SEND_BYTES_MAX, SMALL_BYTES, SPARE_BYTES_MIN, STALL_MS, STALL_SLOTS_PER_LOOK, STALLED_LOOK_MS,
+    TRIM_AFTER_MS, TRIM_BYTES_MIN, WAITING_PER_TURN,
 };
 use super::{Core, Transport};
 use crate::connection::{Closing, Connection, Protocol};
@@ -70,6 +73,29 @@ pub struct BufferFigures {
     pub waiting: usize,
 }
 
+/// What the reply to a command may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ReplyRoom {
+    /// Bytes of the share.
+    pub(super) share_bytes: usize,
+    /// Bytes that are not lent to items: a larger reply waits, if it can be put off.
+    pub(super) now_bytes: usize,
+    /// Whether a reply that is larger than all that waits: others hold the rest.
+    pub(super) may_wait: bool,
+}
+
+impl ReplyRoom {
+    /// The same for a command that is answered now or never.
+    pub(super) fn at_once(self) -> ReplyRoom {
+        ReplyRoom { now_bytes: self.share_bytes, may_wait: false, ..self }
+    }
+
+    /// The same for one whose earlier slices have taken memory already.
+    pub(super) fn in_slices(self) -> ReplyRoom {
+        ReplyRoom { now_bytes: self.share_bytes, ..self }
+    }
+}
+
 /// The state of the budget.
 #[derive(Debug, Default)]
 pub(super) struct Budget {
@@ -77,6 +103,12 @@ pub(super) struct Budget {
     limit_bytes: usize,
     /// What of it is not in the hands of items.
     free_bytes: usize,
+    /// What of that is kept for requests and small replies while something is lent.
+    reserve_bytes: usize,
+    /// What the loan is to leave for replies that wait; 0 while none waits for it.
+    asked_bytes: usize,
+    /// Whether more is to be asked for in the next turn.
+    asks_on: bool,
     held_bytes: usize,
     peak_bytes: usize,
     /// The most held since the allocator was last asked to give back what is free.
@@ -99,13 +131,49 @@ impl Budget {
         Budget { limit_bytes, free_bytes: limit_bytes, ..Budget::default() }
     }
 
-    /// Sets the share, and what of it is not in the hands of items.
-    pub(super) fn set_limit(&mut self, limit_bytes: usize, free_bytes: usize) {
+    /// Sets the share, what of it is not in the hands of items, and what of that is kept for what
+    /// cannot wait.
+    pub(super) fn set_limit(
+        &mut self,
+        limit_bytes: usize,
+        free_bytes: usize,
+        reserve_bytes: usize,
+    ) {
+        let free_bytes = free_bytes.min(limit_bytes);
         if limit_bytes > self.limit_bytes || free_bytes > self.free_bytes {
             self.unexamined = self.waiting.len();
         }
         self.limit_bytes = limit_bytes;
-        self.free_bytes = free_bytes.min(limit_bytes);
+        self.free_bytes = free_bytes;
+        self.reserve_bytes = reserve_bytes / 2;
+    }
+
+    /// What the loan is to leave because replies wait for it: more each time that `is_paid` what
+    /// was called back, so that no more items go than have to. To be asked once a turn.
+    pub(super) fn ask(&mut self, is_paid: bool) -> usize {
+        let waits_for_loan = self.has_waiting() && self.is_lent() && !self.is_full();
+        if !waits_for_loan {
+            self.asked_bytes = 0;
+        } else if is_paid {
+            let least_bytes = self.held_bytes + 2 * self.reserve_bytes;
+            self.asked_bytes = (2 * self.asked_bytes).max(least_bytes).min(self.limit_bytes);
+        }
+        self.asks_on = waits_for_loan && is_paid && self.asked_bytes < self.limit_bytes;
+        self.asked_bytes
+    }
+
+    /// Whether items have some of the share.
+    #[inline]
+    fn is_lent(&self) -> bool {
+        self.free_bytes < self.limit_bytes
+    }
+
+    /// What has been taken of the reserve, and the shard is to make up for at once.
+    pub(super) fn overdraft_bytes(&self) -> usize {
+        if !self.is_lent() {
+            return 0;
+        }
+        (self.held_bytes + self.reserve_bytes).saturating_sub(self.free_bytes)
     }
 
     /// The most that was held, or kept for reuse, since the allocator last gave back what is free;
@@ -116,20 +184,15 @@ impl Budget {
         self.peak_with_spares_bytes.max(self.peak_since_trim_bytes)
     }
 
-    /// Whether more is held than is not in the hands of items.
-    pub(super) fn is_overdrawn(&self) -> bool {
-        self.held_bytes > self.free_bytes
-    }
-
     /// What replies may take of the share now.
     #[inline]
     fn replies_bytes(&self) -> usize {
         (self.limit_bytes / 16 * REPLIES).min(self.free_bytes - self.free_bytes / 4)
     }
 
-    /// Bytes that are left.
+    /// Bytes that are left, and not in the hands of items.
     pub(super) fn room(&self) -> usize {
-        self.limit_bytes.saturating_sub(self.held_bytes)
+        self.free_bytes.saturating_sub(self.held_bytes)
     }
 
     /// Counts a connection's buffers again (B1).
@@ -160,6 +223,13 @@ impl Budget {
             || (output_bytes <= SMALL_BYTES && self.held_bytes < self.limit_bytes)
     }
 
+    /// Whether a connection with `output_bytes` of output may copy a whole send of a large value.
+    pub(super) fn may_fill(&self, output_bytes: usize) -> bool {
+        let room = self.reply_room();
+        let has_room = room.now_bytes >= SEND_BYTES_MAX || room.now_bytes == room.share_bytes;
+        has_room && self.may_answer(output_bytes)
+    }
+
     /// Whether a connection may add `more` bytes to its input.
     pub(super) fn may_keep<S>(&self, connection: &Connection<S>, more: usize) -> bool {
         let sixteenths = match connection.input.len() + more {
@@ -170,17 +240,32 @@ impl Budget {
         self.held_bytes + more <= self.limit_bytes / 16 * sixteenths
     }
 
-    /// Bytes that the reply to one command may take; the flag tells that a larger one has to wait
-    /// for memory, since this is the reserve.
+    /// What the reply to one command may take. When the replies' part is used up, this is the
+    /// reserve.
     #[inline]
-    pub(super) fn reply_room(&self) -> (usize, bool) {
-        if self.is_full() { (SMALL_BYTES, true) } else { (self.room(), false) }
+    pub(super) fn reply_room(&self) -> ReplyRoom {
+        if self.is_full() {
+            let (share_bytes, now_bytes) = (SMALL_BYTES, SMALL_BYTES);
+            return ReplyRoom { share_bytes, now_bytes, may_wait: true };
+        }
+        let share_bytes = self.limit_bytes - self.held_bytes;
+        let mut now_bytes = share_bytes;
+        if self.is_lent() {
+            let free_bytes = self.free_bytes - self.free_bytes / 4;
+            now_bytes = free_bytes.saturating_sub(self.held_bytes).max(SMALL_BYTES);
+        }
+        ReplyRoom { share_bytes, now_bytes: now_bytes.min(share_bytes), may_wait: false }
     }
 
     /// Whether the replies' part is used up.
     #[inline]
     fn is_full(&self) -> bool {
         self.held_bytes >= self.limit_bytes / 16 * REPLIES
+    }
+
+    /// Whether those who wait would only wait again.
+    fn is_tight(&self) -> bool {
+        self.held_bytes >= self.replies_bytes()
     }
 
     /// Whether memory is short enough that what is held back is not read from either.
@@ -200,9 +285,9 @@ impl Budget {
         !self.waiting.is_empty()
     }
 
-    /// Whether there are connections to look at without anything happening.
-    pub(super) fn has_unexamined(&self) -> bool {
-        self.unexamined > 0
+    /// Whether there is something to do at once: connections to look at, or memory to ask for.
+    pub(super) fn has_more(&self) -> bool {
+        self.unexamined > 0 || self.asks_on
     }
 
     /// When there is something to do without anything happening.
@@ -250,7 +335,7 @@ impl<T: Transport> Core<T> {
         if self.budget.unexamined > 0 {
             self.resume_waiting();
         }
-        if !self.budget.is_full() || self.budget.waiting.is_empty() {
+        if !self.budget.is_tight() || self.budget.waiting.is_empty() {
             self.budget.stalled_at_ms = None;
         } else {
             let look_ms = self.now_ms + STALLED_LOOK_MS;
@@ -268,7 +353,7 @@ impl<T: Transport> Core<T> {
 
     /// Lets connections go on that waited for memory, as far as there is some.
     fn resume_waiting(&mut self) {
-        if self.budget.is_full() {
+        if self.budget.is_tight() {
             // The reserve is for those that come, not for those that wait.
             self.budget.unexamined = 0;
             return;
@@ -342,113 +427,4 @@ impl<T: Transport> Core<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMIT: usize = 16 << 20;
-
-    fn with_held(held_bytes: usize) -> Budget {
-        Budget { held_bytes, ..Budget::new(LIMIT) }
-    }
-
-    #[test]
-    fn those_with_the_most_output_stop_first() {
-        // 600 clients that take a reply of 32 KiB whenever they may, and read nothing.
-        let (mut outputs, reply_bytes) = (vec![0; 600], 32 << 10);
-        let mut grown = true;
-        while std::mem::take(&mut grown) {
-            for number in 0..outputs.len() {
-                let budget = with_held(outputs.iter().sum());
-                if budget.may_answer(outputs[number]) {
-                    outputs[number] += reply_bytes;
-                    grown = true;
-                }
-            }
-        }
-        let held: usize = outputs.iter().sum();
-        assert!(held <= LIMIT + reply_bytes, "{held}");
-        let (least, most) = (outputs.iter().min(), outputs.iter().max());
-        assert!(most <= Some(&(2 * reply_bytes)), "{most:?} beside {least:?}");
-    }
-
-    #[test]
-    fn each_part_is_kept_for_those_that_it_is_for() {
-        let mut idle = Connection::new((), Key::new(0, 0), 1, Protocol::Resp);
-        let mut paused = Connection::new((), Key::new(1, 0), 2, Protocol::Resp);
-        paused.paused = true;
-        let sixteenth = LIMIT / 16;
-        let replies_full = with_held(sixteenth * REPLIES);
-        assert!(!replies_full.may_answer(SMALL_BYTES + 1) && replies_full.may_answer(0));
-        assert_eq!(replies_full.reply_room(), (SMALL_BYTES, true));
-        assert!(replies_full.may_keep(&paused, sixteenth * 5));
-        assert!(!replies_full.may_keep(&paused, sixteenth * 6));
-        assert!(replies_full.may_keep(&idle, sixteenth * 7));
-        assert!(!replies_full.may_keep(&idle, sixteenth * 8));
-        let requests_full = with_held(sixteenth * REQUESTS);
-        assert!(requests_full.may_keep(&paused, 100) && requests_full.may_keep(&idle, 100));
-        idle.input = vec![0; SPARE_BYTES_MIN];
-        assert!(!requests_full.may_keep(&idle, 1));
-        assert!(requests_full.may_answer(SMALL_BYTES));
-        let full = with_held(LIMIT);
-        assert!(!full.may_answer(0) && !full.may_keep(&paused, 1));
-        assert_eq!(with_held(0).reply_room(), (LIMIT, false));
-    }
-
-    #[test]
-    fn a_loan_holds_replies_back_and_refuses_nobody() {
-        let idle = Connection::new((), Key::new(0, 0), 1, Protocol::Resp);
-        let mut budget = with_held(LIMIT / 8);
-        budget.set_limit(LIMIT, LIMIT / 8);
-        assert!(!budget.is_overdrawn());
-        assert!(!budget.may_answer(SMALL_BYTES + 1), "it would take from items");
-        assert!(budget.may_answer(SMALL_BYTES), "that is always there");
-        assert!(budget.may_keep(&idle, LIMIT / 4), "requests go first");
-        assert_eq!(budget.reply_room(), (LIMIT - LIMIT / 8, false));
-        budget.held_bytes += 1;
-        assert!(budget.is_overdrawn());
-        let mut waits = Connection::new((), Key::new(1, 0), 2, Protocol::Resp);
-        budget.wait(&mut waits);
-        budget.set_limit(LIMIT, LIMIT / 8);
-        assert!(!budget.has_unexamined(), "nothing has changed");
-        budget.set_limit(LIMIT, LIMIT / 2);
-        assert!(budget.has_unexamined() && budget.may_answer(SMALL_BYTES + 1));
-    }
-
-    #[test]
-    fn what_connections_hold_adds_up() {
-        let mut budget = with_held(0);
-        let mut connection = Connection::new((), Key::new(0, 0), 1, Protocol::Memcached);
-        connection.input.reserve_exact(5_000);
-        connection.sending_bytes = 700;
-        connection.session.name.reserve_exact(30);
-        connection.session.recount();
-        budget.recount(&mut connection);
-        assert_eq!(budget.held_bytes, 5_730);
-        budget.wait(&mut connection);
-        budget.wait(&mut connection);
-        assert_eq!((budget.waiting.len(), budget.unexamined), (1, 0), "it waits once");
-        connection.sending_bytes = 0;
-        budget.recount(&mut connection);
-        assert_eq!((budget.held_bytes, budget.unexamined), (5_030, 1));
-        budget.forget(&connection);
-        assert_eq!(budget.held_bytes, 0);
-    }
-
-    #[test]
-    fn memory_goes_back_once_a_peak_is_long_gone() {
-        let mut budget = with_held(0);
-        budget.peak_since_trim_bytes = TRIM_BYTES_MIN;
-        assert!(!budget.trim_is_due(100));
-        assert_eq!(budget.timer_ms(), Some(100 + TRIM_AFTER_MS));
-        budget.held_bytes = TRIM_BYTES_MIN / 2;
-        assert!(!budget.trim_is_due(150), "it has come back");
-        assert_eq!(budget.timer_ms(), None);
-        budget.held_bytes = 0;
-        assert!(!budget.trim_is_due(200));
-        assert_eq!(budget.recent_peak_bytes(1), TRIM_BYTES_MIN);
-        assert_eq!(budget.recent_peak_bytes(TRIM_BYTES_MIN + 1), TRIM_BYTES_MIN + 1);
-        assert!(budget.trim_is_due(200 + TRIM_AFTER_MS));
-        assert_eq!(budget.recent_peak_bytes(1), 1, "what was free is the kernel's again");
-        assert!(!budget.trim_is_due(9_000) && budget.timer_ms().is_none(), "once");
-    }
-}
+mod tests;

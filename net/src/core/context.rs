@@ -6,11 +6,11 @@
 /// what the ways of executing a command differ in.
 macro_rules! context {
     ($core:ident, $session:expr, $out:expr, {
-        room_bytes: $room_bytes:expr,
-        reply_may_wait: $may_wait:expr,
+        room: $room:expr,
         first_hash: $hash:expr,
         large: $large:expr,
-    }) => {
+    }) => {{
+        let room: $crate::core::budget::ReplyRoom = $room;
         $crate::command::Context {
             shard: &mut $core.shard,
             now_ms: $core.now_ms,
@@ -20,13 +20,14 @@ macro_rules! context {
             settings: &mut $core.options.settings,
             server: &mut $core.server,
             memory: &mut $core.options.memory,
-            room_bytes: $room_bytes,
-            reply_may_wait: $may_wait,
+            room_bytes: room.share_bytes,
+            room_now_bytes: room.now_bytes,
+            reply_may_wait: room.may_wait,
             first_hash: $hash,
             large: $large,
             pins: &mut $core.pins,
         }
-    };
+    }};
 }
 
 pub(super) use context;

@@ -88,8 +88,7 @@ impl<T: Transport> Core<T> {
         let out = connection.replies.writer();
         let out_start = out.len();
         let mut context = context!(self, &mut connection.session, out, {
-            room_bytes: self.budget.reply_room().0,
-            reply_may_wait: false,
+            room: self.budget.reply_room().at_once(),
             first_hash: self.no_hash,
             large: large,
         });
@@ -139,8 +138,7 @@ impl<T: Transport> Core<T> {
         self.guest.transaction = None;
         let mut out = Vec::new();
         let mut context = context!(self, &mut self.guest, &mut out, {
-            room_bytes: self.budget.reply_room().0,
-            reply_may_wait: false,
+            room: self.budget.reply_room().at_once(),
             first_hash: self.no_hash,
             large: None,
         });
@@ -171,8 +169,7 @@ impl<T: Transport> Core<T> {
         let args = Arguments::new(frame, args);
         let start = out.len();
         let mut context = context!(self, &mut self.guest, out, {
-            room_bytes: self.budget.reply_room().0,
-            reply_may_wait: false,
+            room: self.budget.reply_room().at_once(),
             first_hash: self.no_hash,
             large: large,
         });
@@ -232,8 +229,7 @@ impl<T: Transport> Core<T> {
         let spec = self.limits.renames().find(args.arg(frame, 0));
         let mut out = Vec::new();
         let mut context = context!(self, &mut self.guest, &mut out, {
-            room_bytes: self.budget.reply_room().0,
-            reply_may_wait: false,
+            room: self.budget.reply_room().at_once(),
             first_hash: self.no_hash,
             large: None,
         });

@@ -5,9 +5,9 @@ use pinion_engine::{KeyHash, Shard};
 use pinion_ring::Key;
 
 use super::batch::{Command, OWNER_ROUTED, ParseLimits, Source, Work};
+use super::context::context;
 use super::limits::ARGS_KEPT_MAX;
 use super::tasks::{self, Sliced};
-use super::context::context;
 use super::{Core, Transport};
 use crate::clock::Clock;
 use crate::command::{self, Arguments, Context, Flow, Spec, Timed};
@@ -183,11 +183,10 @@ impl<T: Transport> Core<T> {
             *out = self.spares.take();
         }
         let out_start = out.len();
-        let (room_bytes, reply_may_wait) = self.budget.reply_room();
+        let room = self.budget.reply_room();
         let (hits, misses) = (self.counters.hits, self.counters.misses);
         let mut context = context!(self, &mut connection.session, out, {
-            room_bytes: room_bytes,
-            reply_may_wait: reply_may_wait,
+            room: room,
             first_hash: hash,
             large: connection.inbound.take().map(|inbound| inbound.into_value()),
         });

@@ -199,9 +199,8 @@ impl<T: Transport> Core<T> {
         };
         let mut reply = Vec::new();
         let mut context = context!(self, session, &mut reply, {
-            room_bytes: self.budget.reply_room().0,
             // A reply that has been waited for is refused rather than waited for again.
-            reply_may_wait: false,
+            room: self.budget.reply_room().at_once(),
             first_hash: waiter.hash,
             large: None,
         });
@@ -238,10 +237,7 @@ mod tests {
 
     fn waiter(shard: &Shard, key: &[u8], look_ms: u64) -> Waiter {
         Waiter {
-            asker: Asker::Connection(
-                Key { index: 0, generation: 0 },
-                Replies::default().defer(),
-            ),
+            asker: Asker::Connection(Key { index: 0, generation: 0 }, Replies::default().defer()),
             frame: Box::default(),
             hash: shard.hash(key),
             look_ms,

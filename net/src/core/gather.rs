@@ -80,7 +80,17 @@ impl<T: Transport> Core<T> {
         let id = self.gathers.next;
         self.gathers.next += 1;
         let (replies, left) = (vec![Vec::new(); parts.len()], parts.len());
-        let gather = Gather { connection: key, ticket, muted, version, join, order, replies, left, query: None };
+        let gather = Gather {
+            connection: key,
+            ticket,
+            muted,
+            version,
+            join,
+            order,
+            replies,
+            left,
+            query: None,
+        };
         self.gathers.open.insert(id, gather);
         let mut own = None;
         for (index, part) in parts.into_iter().enumerate() {

@@ -14,9 +14,7 @@ use super::clients::ClientsQuery;
 use super::context::context;
 use super::execute::perform;
 use super::foreign::{Dest, Errand, Outcome, flag};
-use super::limits::{
-    BATCH_COMMANDS_MAX, LANE_COPY_BYTES_MAX, LANE_REQUESTS_PER_TURN, SLICE_BYTES,
-};
+use super::limits::{BATCH_COMMANDS_MAX, LANE_COPY_BYTES_MAX, LANE_REQUESTS_PER_TURN, SLICE_BYTES};
 use super::tasks;
 use super::{Core, Transport};
 use crate::command::{Flow, Step};
@@ -35,7 +33,12 @@ pub(super) struct GuestTask {
 enum GuestWork {
     Command(tasks::Work),
     /// Copies large values into a reply, each at an index of it.
-    Copy { text: Vec<u8>, values: Vec<(usize, PinnedValue)>, value: usize, copied_bytes: usize },
+    Copy {
+        text: Vec<u8>,
+        values: Vec<(usize, PinnedValue)>,
+        value: usize,
+        copied_bytes: usize,
+    },
 }
 
 /// Lets the session of guests be that of a request.
@@ -157,8 +160,7 @@ impl<T: Transport> Core<T> {
         let start = answered.open(dest.head());
         let args = &self.batch.args[number];
         let mut context = context!(self, &mut self.guest, answered.writer(), {
-            room_bytes: self.budget.reply_room().0,
-            reply_may_wait: false,
+            room: self.budget.reply_room().at_once(),
             first_hash: hash.unwrap_or(self.no_hash),
             large: None,
         });
@@ -189,8 +191,7 @@ impl<T: Transport> Core<T> {
         let mut out = Vec::new();
         let args = &self.guest_args;
         let mut context = context!(self, &mut self.guest, &mut out, {
-            room_bytes: self.budget.reply_room().0,
-            reply_may_wait: false,
+            room: self.budget.reply_room().at_once(),
             first_hash: hash.unwrap_or(self.no_hash),
             large: None,
         });
@@ -333,8 +334,7 @@ impl<T: Transport> Core<T> {
             GuestWork::Command(tasks::Work::Task(work)) => {
                 enter(&mut self.guest, dest.flags, dest.db);
                 let mut context = context!(self, &mut self.guest, &mut task.out, {
-                    room_bytes: self.budget.reply_room().0,
-                    reply_may_wait: false,
+                    room: self.budget.reply_room().at_once(),
                     first_hash: self.no_hash,
                     large: None,
                 });

@@ -100,8 +100,7 @@ pub fn join_cores(cores: CoreCount) -> Vec<Lanes> {
     let bundle_bytes_max =
         (LANES_BYTES / lanes_each / LANE_BUNDLES).clamp(BUNDLE_BYTES_MIN, BUNDLE_BYTES_MAX);
     let requests_max = LANE_PLACES / count.saturating_sub(1).max(1);
-    let requests_max =
-        requests_max.clamp(LANE_REQUESTS_MIN, LANE_REQUESTS_MAX).next_power_of_two();
+    let requests_max = requests_max.clamp(LANE_REQUESTS_MIN, LANE_REQUESTS_MAX).next_power_of_two();
     let mut all: Vec<Lanes> = (0..count)
         .map(|me| Lanes {
             me,
@@ -302,7 +301,8 @@ impl<T: Transport> Core<T> {
     fn take_replies(&mut self, from: usize) -> u32 {
         let mut count = 0;
         loop {
-            let Some(peer) = self.lanes.as_mut().and_then(|lanes| lanes.peers[from].as_mut()) else {
+            let Some(peer) = self.lanes.as_mut().and_then(|lanes| lanes.peers[from].as_mut())
+            else {
                 return count;
             };
             let Some(mut bundle) = peer.replies_in.pop() else { return count };
@@ -379,8 +379,8 @@ impl<T: Transport> Core<T> {
                 self.counters.lanes.posts += 1;
                 self.counters.lanes.wakes += u64::from(lanes.crew.post(lanes.me, to));
             }
-            let has_room = peer.outstanding < lanes.requests_max
-                && peer.asked.len() < lanes.bundle_bytes_max;
+            let has_room =
+                peer.outstanding < lanes.requests_max && peer.asked.len() < lanes.bundle_bytes_max;
             if has_room {
                 freed.append(&mut peer.waiting);
             }

@@ -114,8 +114,16 @@ pub const INLINE_BYTES_MAX: u32 = 64 * 1024;
 /// Items of background work in a shard per turn.
 pub const MAINTENANCE_ITEMS: usize = 64;
 
-/// The same while clients wait for memory, or have taken more than was not lent to items: 50 us.
+/// The same while clients wait for memory that is lent to items: 50 us.
 pub const MAINTENANCE_ITEMS_OVERDRAWN: usize = 512;
+
+/// Bytes that clients have taken of the reserve for each further item that a turn looks at: as
+/// many as writing them to the shard would, and half as many again, since some items stay.
+pub const OVERDRAFT_BYTES_PER_ITEM: usize = 32;
+
+/// Items of background work in a shard per turn at most: a turn can receive a megabyte, so that
+/// this keeps up with it where items take 64 bytes or more. Some 1.5 ms.
+pub const MAINTENANCE_ITEMS_MAX: usize = 16 * 1024;
 
 /// Steps from nothing lent to all that may be.
 pub const LOAN_STEPS: u64 = 32;
@@ -206,9 +214,12 @@ pub const QUIET_SLOTS_PER_LOOK: usize = 512;
 pub const DESCRIPTORS_RESERVED: u64 = 64;
 
 const _: () = assert!(OUTPUT_BYTES_LOW < OUTPUT_BYTES_HIGH);
-const _: () = assert!(BUNDLE_BYTES_MIN < BUNDLE_BYTES_MAX && LANE_COPY_BYTES_MAX < BUNDLE_BYTES_MAX);
+const _: () =
+    assert!(BUNDLE_BYTES_MIN < BUNDLE_BYTES_MAX && LANE_COPY_BYTES_MAX < BUNDLE_BYTES_MAX);
 const _: () = assert!(2 * LANE_BUNDLES * BUNDLE_BYTES_MAX <= LANES_BYTES, "two cores fill theirs");
 const _: () = assert!(BATCH_COMMANDS_MAX <= LANE_REQUESTS_PER_TURN);
+const _: () = assert!(MAINTENANCE_ITEMS < MAINTENANCE_ITEMS_OVERDRAWN);
+const _: () = assert!(MAINTENANCE_ITEMS_OVERDRAWN < MAINTENANCE_ITEMS_MAX);
 const _: () = assert!(SEND_BYTES_MAX <= OUTPUT_BYTES_HIGH);
 const _: () = assert!(SEND_BYTES_MAX <= FILL_BYTES_PER_TURN);
 const _: () = assert!(SPARE_BYTES_MIN <= SPARE_BYTES_MAX);

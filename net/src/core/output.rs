@@ -100,7 +100,7 @@ impl<T: Transport> Core<T> {
         let mut copied_bytes = 0;
         if connection.replies.may_fill() {
             // While memory for buffers is short, readers go on in small pieces.
-            let has_memory = self.budget.may_answer(connection.output_bytes());
+            let has_memory = self.budget.may_fill(connection.output_bytes());
             let piece_bytes = if has_memory { SEND_BYTES_MAX } else { SPARE_BYTES_MIN };
             let ready = connection.replies.ready();
             if filled_bytes < FILL_BYTES_PER_TURN {

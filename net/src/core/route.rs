@@ -181,7 +181,8 @@ fn way_of(
     let mut reach = spec.reach;
     let mut keys = spec;
     if reach == Reach::Subcommand {
-        let Some(subcommand) = (args.len() > 1).then(|| spec.subcommand(args.at(1))).flatten() else {
+        let Some(subcommand) = (args.len() > 1).then(|| spec.subcommand(args.at(1))).flatten()
+        else {
             return Way::Here;
         };
         if !subcommand.accepts(args.len()) {
@@ -272,7 +273,9 @@ fn within_session(
     let Some(transaction) = &mut session.transaction else {
         return match way {
             way if spec.name == "watch" => watch_way(way, session.watches.core(), args, me),
-            Way::Scatter(_, Join::First, ref order) if order.is_empty() && crossed > 0 => Way::Await,
+            Way::Scatter(_, Join::First, ref order) if order.is_empty() && crossed > 0 => {
+                Way::Await
+            }
             way => way,
         };
     };

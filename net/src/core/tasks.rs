@@ -118,12 +118,11 @@ impl<T: Transport> Core<T> {
     /// Executes a slice of a command on items; its flow if it was the last one.
     fn step(&mut self, key: Key, task: &mut dyn Task, muted: bool) -> Option<Flow> {
         let connection = self.connections.find(key)?;
-        let (room_bytes, reply_may_wait) = self.budget.reply_room();
+        let room = self.budget.reply_room();
         let out = connection.replies.writer();
         let out_start = out.len();
         let mut context = context!(self, &mut connection.session, out, {
-            room_bytes: room_bytes,
-            reply_may_wait: reply_may_wait,
+            room: room.in_slices(),
             first_hash: self.no_hash,
             large: None,
         });

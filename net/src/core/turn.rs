@@ -15,7 +15,9 @@ use super::gather::Gathers;
 use super::guest::{self, GuestTask};
 use super::inbox::{CoreMessage, Inbox, Reload, Request};
 use super::lanes::Lanes;
-use super::limits::{EXPIRY_ENTRIES, EXPIRY_SHARE, HOLD_NS, INPUT_BYTES_HIGH, STREAM_BYTES_PER_TURN};
+use super::limits::{
+    EXPIRY_ENTRIES, EXPIRY_SHARE, HOLD_NS, INPUT_BYTES_HIGH, STREAM_BYTES_PER_TURN,
+};
 use super::output::Spares;
 use super::pause::Pause;
 use super::quiet::Look;
@@ -270,11 +272,11 @@ impl<T: Transport> Core<T> {
             self.rates.take(self.sample());
             self.server.memory_peak_bytes = self.used_bytes().max(self.server.memory_peak_bytes);
         }
-        let maintained = self.shard.maintain(self.now_ms, self.maintenance_items()) > 0;
+        let maintained = self.maintain_shard();
         if let Some(errand) = self.shard.errand() {
             self.inbox.ask(Request::Errand(errand));
         }
-        let more = behind || maintained || self.has_more() || self.budget.has_unexamined();
+        let more = behind || maintained || self.has_more() || self.budget.has_more();
         let ended = self.has_ended(exhausted);
         Ok(Turn { worked, more: more || self.is_settling(), ended })
     }
@@ -340,9 +342,9 @@ impl<T: Transport> Core<T> {
         let held = self.held.front().map(|&(_, since_ns)| {
             Duration::from_nanos((since_ns + HOLD_NS).saturating_sub(self.now_ns).max(1))
         });
-        let timer = self.next_timer_ms().map(|next_ms| {
-            Duration::from_millis(next_ms.saturating_sub(self.now_ms).max(1))
-        });
+        let timer = self
+            .next_timer_ms()
+            .map(|next_ms| Duration::from_millis(next_ms.saturating_sub(self.now_ms).max(1)));
         let Some(left) = held.into_iter().chain(timer).min() else { return wait };
         match wait {
             Wait::No => Wait::No,

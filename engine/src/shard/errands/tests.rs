@@ -228,3 +228,31 @@ fn an_errand_comes_back_once() {
     shard.take_back(errand.run());
     shard.take_back(other.run());
 }
+
+#[test]
+fn a_lowered_limit_is_kept_without_another_thread() {
+    let mut shard = shard(4 * MIB);
+    for number in 0..20_000 {
+        set(&mut shard, format!("key:{number}").as_bytes(), &[7; 200]);
+    }
+    // An errand that is out holds nobody up.
+    let late = shard.errand();
+    assert_eq!(shard.give_back(usize::MAX), 0, "all of it is within the limit");
+    shard.set_limits(limits(3 * MIB)).unwrap();
+    while shard.maintain(0, 1_000) > 0 {}
+    let before = shard.memory_bytes();
+    assert_eq!(shard.give_back(1), 16 << 10, "a segment at least");
+    assert_eq!(shard.memory_bytes(), before - (16 << 10));
+    while shard.give_back(usize::MAX) > 0 {}
+    assert_eq!(late.is_some(), shard.errand().is_none());
+    if let Some(late) = late {
+        shard.take_back(late.run());
+        while shard.give_back(usize::MAX) > 0 {}
+    }
+    assert!(shard.memory_bytes() <= 3 * MIB, "{}", shard.memory_bytes());
+    shard.validate().unwrap();
+    for number in 0..20_000 {
+        set(&mut shard, format!("key:{number}").as_bytes(), &[8; 200]);
+    }
+    shard.validate().unwrap();
+}

@@ -89,6 +89,7 @@ impl Bench {
             server: &mut self.server,
             memory: &mut self.memory,
             room_bytes: 1 << 20,
+            room_now_bytes: 1 << 20,
             reply_may_wait: false,
             large: None,
             pins: &mut pins,

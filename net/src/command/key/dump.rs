@@ -25,7 +25,7 @@ pub(super) fn dump(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     };
     if entry.value.len() <= DUMP_DIRECT_BYTES_MAX {
         let payload = payload_of(&entry.value);
-        if payload.len() > context.room_bytes {
+        if payload.len() > context.room_now_bytes {
             return context.without_room(start, refuse_reply);
         }
         context.reply().bulk(&payload);

@@ -151,7 +151,7 @@ fn retrieve(
         return Flow::Continue;
     };
     let (flags, value_bytes) = (entry.flags().to_be_bytes(), entry.value.len());
-    let has_room = value_bytes <= context.room_bytes;
+    let has_room = value_bytes <= context.room_now_bytes;
     let reply = Reply {
         version: entry.version(),
         extras: &flags,

@@ -48,7 +48,7 @@ pub(super) fn retrieve(
                 continue;
             };
             let value_bytes = entry.value.len();
-            let has_room = context.out.len() - start + value_bytes <= context.room_bytes;
+            let has_room = context.out.len() - start + value_bytes <= context.room_now_bytes;
             let version = with_version.then(|| entry.version());
             let mut writer = Writer::new(context.out);
             if let Some(bytes) = entry.value.as_slice() {

@@ -2,8 +2,8 @@
 
 use super::super::container;
 use super::super::spec::{KeySpec, Reach, Spec};
-use crate::core::Join;
 use super::{command, config, debug, info, keyspace, latency, memory, shutdown, slowlog, time};
+use crate::core::Join;
 
 /// The family.
 pub(in super::super) const COMMANDS: &[Spec] = &[

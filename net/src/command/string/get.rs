@@ -29,7 +29,7 @@ pub(super) fn read(
     };
     let value = entry.value;
     let value_bytes = value.len();
-    let has_room = context.out.len() - start + value_bytes <= context.room_bytes;
+    let has_room = context.out.len() - start + value_bytes <= context.room_now_bytes;
     let is_inline = value.as_slice().is_some();
     if has_room && (is_inline || context.out.len() + value_bytes <= REFER_BYTES_MIN) {
         write_value(context.out, &value);

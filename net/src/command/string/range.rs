@@ -86,7 +86,7 @@ pub(super) fn getrange(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow 
     let (start, end) = range(first, last, value.len());
     let (out_start, part_bytes) = (context.out.len(), end - start);
     let is_inline = value.as_slice().is_some() || part_bytes == 0;
-    let has_room = part_bytes <= context.room_bytes;
+    let has_room = part_bytes <= context.room_now_bytes;
     if has_room && (is_inline || out_start + part_bytes <= REFER_BYTES_MIN) {
         let mut reply = Writer::new(context.out, context.session.version());
         reply.bulk_header(part_bytes);

@@ -66,7 +66,7 @@ fn answer(context: &mut Context<'_>, asked: &Asked<'_>, lease: Option<Lease>) ->
         None if seen.marks == Marks::NONE && !flags.has(b'R') => Lease::default(),
         None => return Attempt::Undecided(seen),
     };
-    let has_room = seen.value_bytes <= context.room_bytes;
+    let has_room = seen.value_bytes <= context.room_now_bytes;
     write_line(context.out, asked, &seen, lease, usage, now_ms);
     if flags.has(b'v') {
         if let Some(bytes) = entry.value.as_slice() {
@@ -186,7 +186,7 @@ fn leased(
         }
     }
     if is_won {
-        if flags.has(b'v') && seen.value_bytes > context.room_bytes {
+        if flags.has(b'v') && seen.value_bytes > context.room_now_bytes {
             // The lease must not be lost when the command is executed again.
             let start = context.out.len();
             return context.without_room(start, refuse_reply);

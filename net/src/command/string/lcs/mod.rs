@@ -60,7 +60,7 @@ pub(super) fn lcs(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
             .error("ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len");
         return Flow::Continue;
     }
-    if table_bytes(a_bytes, b_bytes, !options.length_only) > context.room_bytes {
+    if table_bytes(a_bytes, b_bytes, !options.length_only) > context.room_now_bytes {
         let start = context.out.len();
         return context.without_room(start, |context| {
             context.error("ERR Insufficient memory, failed allocating transient memory for LCS");
