@@ -148,21 +148,19 @@ impl<T: Transport> Core<T> {
         if connection.replies.held_bytes() > output_bytes_max || !has_memory {
             return self.hold_back(number, !has_memory);
         }
-        if let Some(lanes) = &self.lanes {
-            let is_plain = connection.session.is_plain();
-            // A core port answers for other cores' keys by itself, unless it is to serve them.
-            let redirects =
-                connection.session.core_port && self.options.settings.redirects_on_core_ports();
-            if redirects {
-            } else if !is_plain || owner == OWNER_ROUTED {
-                if self.route(number) {
-                    return;
-                }
-            } else if usize::from(owner) != lanes.me {
-                return self.cross(number, usize::from(owner));
+        let stays = self
+            .lanes
+            .as_ref()
+            .is_none_or(|lanes| usize::from(owner) == lanes.me && connection.session.is_plain());
+        let connection = if stays {
+            connection
+        } else {
+            if self.leaves(number) {
+                return;
             }
-        }
-        let Some(connection) = self.connections.find(key) else { return };
+            let Some(connection) = self.connections.find(key) else { return };
+            connection
+        };
         let before = Held::by(connection);
         let bytes = match source {
             Source::Loan(loan) => self.transport.bytes(&self.batch.loans[loan as usize]),
@@ -212,6 +210,22 @@ impl<T: Transport> Core<T> {
         } else {
             self.end_command(number, flow, muted);
         }
+    }
+
+    /// Hands a command over to other cores, if it is theirs. Whether it was dealt with.
+    fn leaves(&mut self, number: usize) -> bool {
+        let Command { connection: key, owner, .. } = self.batch.commands[number];
+        let Some(connection) = self.connections.find(key) else { return true };
+        let session = &connection.session;
+        if session.core_port && self.options.settings.redirects_on_core_ports() {
+            // A core port answers for other cores' keys by itself.
+            return false;
+        }
+        if owner == OWNER_ROUTED || !session.is_plain() {
+            return self.route(number);
+        }
+        self.cross(number, usize::from(owner));
+        true
     }
 
     /// Does what a command that was executed has asked for, and notes the time that it took.
