@@ -5,6 +5,7 @@
 //! rest of the crate relies on it and checks nothing again.
 
 mod dists;
+mod keysize;
 mod load;
 mod preset;
 mod text;
@@ -13,8 +14,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::keys::COUNTER_PREFIX;
 
 pub use dists::{DRAWN_BYTES_MAX, KeyDist, LIST_MAX, Ttl, ValueSize, Weighted};
+pub use keysize::KeySize;
 pub use load::{Arrival, Load, Profile, RATE_MAX, Rate, STEPS_MAX, Step};
 pub use preset::Preset;
 pub use text::parse_duration;
@@ -43,13 +46,13 @@ pub const MEMCACHED_TTL_S_MAX: u64 = 30 * 24 * 3600;
 /// The language spoken to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// RESP2: `GET`, `SET [EX|PX]`, `DEL`.
+    /// RESP2: `GET`, `SET [EX|PX]`, `DEL`, `PEXPIRE`, `INCR`.
     Resp,
     /// RESP3: as RESP2, after `HELLO 3`.
     Resp3,
-    /// The memcached text protocol: `get`, `set`, `delete`, `touch`.
+    /// The memcached text protocol: `get`, `set`, `delete`, `touch`, `incr`, `add`.
     Memcached,
-    /// The memcached meta commands: `mg`, `ms`, `md`.
+    /// The memcached meta commands: `mg`, `ms`, `md`, `ma`.
     Meta,
 }
 
@@ -72,13 +75,15 @@ pub struct Mix {
     pub delete: u32,
     /// Weight of new lifetimes without a new value; needs a lifetime.
     pub touch: u32,
+    /// Weight of increments, of counters that have keys of their own.
+    pub incr: u32,
 }
 
 impl Mix {
     /// The sum of the weights.
     #[must_use]
     pub fn total(self) -> u64 {
-        [self.get, self.set, self.delete, self.touch].map(u64::from).iter().sum()
+        [self.get, self.set, self.delete, self.touch, self.incr].map(u64::from).iter().sum()
     }
 }
 
@@ -165,8 +170,8 @@ pub struct RunConfig {
     pub requests: Option<u64>,
     /// Number of keys.
     pub keys: u64,
-    /// Length of every key in bytes.
-    pub key_bytes: usize,
+    /// Lengths of the keys.
+    pub key_size: KeySize,
     /// Popularity of the keys.
     pub key_dist: KeyDist,
     /// Lengths of the values.
@@ -218,7 +223,7 @@ impl Default for RunConfig {
             warmup: Duration::from_secs(1),
             requests: None,
             keys: 10_000,
-            key_bytes: 16,
+            key_size: KeySize::fixed(16),
             key_dist: KeyDist::Zipf(0.99),
             value_size: ValueSize::fixed(64),
             mix: Mix { get: 9, set: 1, ..Mix::default() },
@@ -257,7 +262,9 @@ impl RunConfig {
         if self.keys == 0 || self.keys > KEYS_MAX {
             return usage(format!("--keys must be 1 to {KEYS_MAX}, not {}", self.keys));
         }
-        check_key_bytes(self.key_bytes, self.keys)?;
+        // Counters have a prefix of their own, or they would be values of the same name.
+        let lead = if self.mix.incr > 0 { COUNTER_PREFIX.len() } else { 0 };
+        self.key_size.validate(self.keys, lead)?;
         self.value_size.validate()?;
         self.validate_mix()?;
         self.key_dist.validate()?;
@@ -318,18 +325,6 @@ impl RunConfig {
     }
 }
 
-/// Checks that every key number below `keys` fits into a key of `key_bytes`.
-pub(crate) fn check_key_bytes(key_bytes: usize, keys: u64) -> Result<(), Error> {
-    let digits = (keys - 1).checked_ilog10().unwrap_or(0) as usize + 1;
-    if key_bytes < digits || key_bytes > KEY_BYTES_MAX {
-        return usage(format!(
-            "--key-size must be {digits} (the digits of {keys} keys) to {KEY_BYTES_MAX}, \
-             not {key_bytes}"
-        ));
-    }
-    Ok(())
-}
-
 pub(crate) fn in_range(flag: &str, value: usize, min: usize, max: usize) -> Result<(), Error> {
     if value < min || value > max {
         return usage(format!("{flag} must be {min} to {max}, not {value}"));
@@ -363,8 +358,8 @@ mod tests {
         assert!(refused(|c| c.threads = 51).contains("--threads"));
         assert!(refused(|c| c.keys = 0).contains("--keys"));
         assert!(refused(|c| c.keys = KEYS_MAX + 1).contains("--keys"));
-        assert!(refused(|c| c.key_bytes = 3).contains("--key-size"));
-        assert!(refused(|c| c.key_bytes = 251).contains("--key-size"));
+        assert!(refused(|c| c.key_size = KeySize::fixed(3)).contains("--key-size"));
+        assert!(refused(|c| c.key_size = KeySize::fixed(251)).contains("--key-size"));
         assert!(refused(|c| c.value_size = ValueSize::fixed(0)).contains("--value-size"));
         assert!(refused(|c| c.value_size = ValueSize::range(64, 63)).contains("--value-size"));
         assert!(refused(|c| c.mix = Mix::default()).contains("--mix"));
@@ -389,11 +384,5 @@ mod tests {
         let month_us = MEMCACHED_TTL_S_MAX * 1_000_000;
         assert!(ttl(month_us, Protocol::Memcached));
         assert!(!ttl(month_us + 1_000_000, Protocol::Memcached));
-    }
-
-    #[test]
-    fn keys_need_room_for_their_digits() {
-        assert!(check_key_bytes(1, 10).is_ok() && check_key_bytes(1, 11).is_err());
-        assert!(check_key_bytes(1, 1).is_ok() && check_key_bytes(10, KEYS_MAX).is_ok());
     }
 }

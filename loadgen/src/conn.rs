@@ -68,6 +68,16 @@ impl Pending {
         }
     }
 
+    /// Keeps what the number of an increment must exceed, in place of the versions.
+    pub(crate) fn set_above(&mut self, above: u64) {
+        (self.version, self.base) = (above as u32, (above >> 32) as u32);
+    }
+
+    /// What [`Pending::set_above`] kept.
+    pub(crate) fn above(&self) -> u64 {
+        u64::from(self.version) | u64::from(self.base) << 32
+    }
+
     /// What the next reply, or part of one, answers.
     #[inline]
     pub(crate) fn ask(&self) -> Ask {

@@ -32,6 +32,7 @@
 mod config;
 mod conn;
 mod connector;
+mod counters;
 mod dist;
 mod drive;
 mod error;
@@ -62,9 +63,10 @@ mod worker;
 
 pub use config::{
     Arrival, CHURN_PER_S_MAX, CONNECTIONS_MAX, DRAWN_BYTES_MAX, Guards, KEY_BYTES_MAX, KEYS_MAX,
-    KeyDist, LIST_MAX, Load, MEMCACHED_TTL_S_MAX, MULTIGET_MAX, Mix, Multiget, PIPELINE_MAX, Pace,
-    Preset, Profile, Protocol, RATE_MAX, Rate, RunConfig, STEPS_MAX, Steer, Step, TARGETS_MAX,
-    THREADS_MAX, Ttl, VALUE_BYTES_MAX, ValueSize, Verify, Weighted, parse_duration,
+    KeyDist, KeySize, LIST_MAX, Load, MEMCACHED_TTL_S_MAX, MULTIGET_MAX, Mix, Multiget,
+    PIPELINE_MAX, Pace, Preset, Profile, Protocol, RATE_MAX, Rate, RunConfig, STEPS_MAX, Steer,
+    Step, TARGETS_MAX, THREADS_MAX, Ttl, VALUE_BYTES_MAX, ValueSize, Verify, Weighted,
+    parse_duration,
 };
 pub use error::{EXIT_INVALID, EXIT_OK, EXIT_OVERLOADED, EXIT_USAGE, EXIT_WRONG, Error};
 pub use hlog::{Log, read_log};

@@ -30,13 +30,17 @@ pub enum Class {
     Delete,
     /// New lifetimes of the mix.
     Touch,
-    /// Writes after a miss, in read-through mode; due when the miss arrived.
+    /// Writes after a miss, in read-through mode, and counters that are set up; due when the miss
+    /// arrived.
     Fill,
+    /// Increments of the mix.
+    Incr,
 }
 
 impl Class {
     /// All classes in the order of the report.
-    pub const ALL: [Class; 5] = [Class::Get, Class::Set, Class::Delete, Class::Touch, Class::Fill];
+    pub const ALL: [Class; 6] =
+        [Class::Get, Class::Set, Class::Delete, Class::Touch, Class::Fill, Class::Incr];
 
     /// The name used in reports.
     #[must_use]
@@ -47,6 +51,7 @@ impl Class {
             Class::Delete => "delete",
             Class::Touch => "touch",
             Class::Fill => "fill",
+            Class::Incr => "incr",
         }
     }
 }

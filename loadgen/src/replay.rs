@@ -17,7 +17,7 @@
 
 use std::path::Path;
 
-use crate::config::{PIPELINE_MAX, Protocol, Ttl, ValueSize, Verify, check_key_bytes, in_range};
+use crate::config::{KeySize, PIPELINE_MAX, Protocol, Ttl, ValueSize, Verify, in_range};
 use crate::conn::{Connection, Pending, Received};
 use crate::error::Error;
 use crate::keys::{KeyFormat, REPLAY_PREFIX};
@@ -51,8 +51,8 @@ pub struct ReplayConfig {
     pub pipeline: usize,
     /// Number of requests to replay; all if `None`.
     pub requests: Option<u64>,
-    /// Length of every key in bytes.
-    pub key_bytes: usize,
+    /// Lengths of the keys.
+    pub key_size: KeySize,
     /// Lengths of the values where the trace has no sizes.
     pub value_size: ValueSize,
     /// Lifetime given with every write.
@@ -74,7 +74,7 @@ impl Default for ReplayConfig {
             protocol: Protocol::Resp,
             pipeline: 1,
             requests: None,
-            key_bytes: 16,
+            key_size: KeySize::fixed(16),
             value_size: ValueSize::fixed(64),
             ttl: None,
             seed: 1,
@@ -165,7 +165,7 @@ impl ReplayReport {
 impl ReplayConfig {
     fn validate(&self, unique: u64) -> Result<(), Error> {
         in_range("--pipeline", self.pipeline, 1, PIPELINE_MAX)?;
-        check_key_bytes(self.key_bytes, unique.max(1))?;
+        self.key_size.validate(unique.max(1), 0)?;
         self.value_size.validate()?;
         self.ttl.as_ref().map_or(Ok(()), |ttl| ttl.validate(self.protocol))?;
         check_pins(self.pin.as_slice())
@@ -195,7 +195,7 @@ pub fn replay(config: &ReplayConfig, name: &str, trace: &Trace) -> Result<Replay
         Values::new(config.seed, fresh_run_id(), sizes, config.ttl.clone(), config.protocol);
     let codec = Codec::new(
         config.protocol,
-        KeyFormat::new(REPLAY_PREFIX, config.key_bytes, trace.unique.max(1)),
+        KeyFormat::sized(REPLAY_PREFIX, &config.key_size, trace.unique.max(1)),
         config.ttl.is_some(),
     );
     let connection = targets.open(0, config.protocol)?;
@@ -389,6 +389,8 @@ impl Replayer<'_> {
                 let (codec, values) = (&self.codec, self.verifier.values());
                 self.connection.push(fill, |out| codec.append_set(key, stamp, values, out));
             }
+            // No increments are sent, so the codec makes no number of any reply.
+            Reply::Count(_) => {}
             Reply::Done => {
                 let stamp = Stamp { version: request.version, base: request.base };
                 self.verifier.written(key, stamp, false, self.last_sign_ns);

@@ -114,6 +114,8 @@ pub struct Report {
     pub gap_s: f64,
     /// Connections that were replaced on purpose.
     pub churned: u64,
+    /// Counters that the server had lost, as seen by increments that brought 1 again.
+    pub counters_restarted: u64,
     /// Segments that TCP had to send again, on all connections.
     pub retransmits: u64,
     /// Involuntary context switches of the workers.
@@ -211,6 +213,7 @@ impl Report {
             reconnected: outcome.reconnected,
             gap_s: outcome.gap_ns as f64 / 1e9,
             churned: outcome.churned,
+            counters_restarted: outcome.counters_restarted,
             retransmits: outcome.retransmits,
             switches: outcome.switches,
             busy: outcome.busy,

@@ -14,7 +14,7 @@ use crate::dist::KeySampler;
 use crate::drive::{Crew, Recording};
 use crate::error::Error;
 use crate::host;
-use crate::keys::{KeyFormat, RUN_PREFIX};
+use crate::keys::{COUNTER_PREFIX, KeyFormat, RUN_PREFIX};
 use crate::prefill::{PrefillReport, fill};
 use crate::protocol::Codec;
 use crate::report::{Report, Setting, Verdict, Window};
@@ -55,10 +55,11 @@ impl Stage {
                 targets.count()
             )));
         }
-        let keys = KeyFormat::new(RUN_PREFIX, config.key_bytes, config.keys);
         let run_id = fresh_run_id();
         let sizes = Sizes::Drawn(config.value_size.clone());
         let values = Values::new(config.seed, run_id, sizes, config.ttl.clone(), config.protocol);
+        let form = |prefix| KeyFormat::sized(prefix, &config.key_size, config.keys);
+        let verifier = Verifier::new(values, config.verify, config.keys)?;
         Ok(Stage {
             crew: Crew {
                 targets,
@@ -68,8 +69,12 @@ impl Stage {
                 pin: config.pin.clone(),
                 progress: config.progress,
             },
-            codec: Codec::new(config.protocol, keys, config.ttl.is_some()),
-            verifier: Verifier::new(values, config.verify, config.keys)?,
+            codec: Codec::new(config.protocol, form(RUN_PREFIX), config.ttl.is_some())
+                .with_counters(form(COUNTER_PREFIX)),
+            verifier: match config.mix.incr {
+                0 => verifier,
+                _ => verifier.with_counters(config.keys)?,
+            },
             run_id,
         })
     }

@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn the_null_server_knows_the_length_of_a_request() {
-        let keys = KeyFormat::new(RUN_PREFIX, RunConfig::default().key_bytes, 10_000);
+        let keys = KeyFormat::sized(RUN_PREFIX, &RunConfig::default().key_size, 10_000);
         let mut request = Vec::new();
         Codec::new(Protocol::Resp, keys, false).append_get(7, &mut request);
         assert_eq!(request.len(), GET_BYTES);

@@ -49,6 +49,7 @@ const SCRATCH_BYTES: usize = 256 * 1024;
 
 /// A fill that waits for a connection with room.
 struct Fill {
+    op: Op,
     key: u64,
     intended_ns: u64,
     measured: bool,
@@ -138,7 +139,7 @@ impl<'a, S: Source> Worker<'a, S> {
             next: None,
             keys: Vec::with_capacity(MULTIGET_MAX),
             free: vec![VecDeque::with_capacity(connections.len()); lanes],
-            key_text: Vec::with_capacity(shared.codec.keys().len()),
+            key_text: Vec::with_capacity(shared.codec.keys().longest()),
             dirty: Vec::with_capacity(connections.len()),
             fills: VecDeque::new(),
             scratch: vec![0; SCRATCH_BYTES],

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use pinion_loadgen::{
-    Arrival, Error, Guards, KeyDist, Load, Mix, Multiget, Pace, Preset, Profile, Protocol, Rate,
-    ReplayConfig, RunConfig, Steer, Ttl, ValueSize, Verify, parse_duration,
+    Arrival, Error, Guards, KeyDist, KeySize, Load, Mix, Multiget, Pace, Preset, Profile, Protocol,
+    Rate, ReplayConfig, RunConfig, Steer, Ttl, ValueSize, Verify, parse_duration,
 };
 
 /// Length of the measured phase without a flag that says it.
@@ -68,9 +68,9 @@ pub(super) struct Workload {
     /// Number of keys
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     keys: u64,
-    /// Length of every key in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 16)]
-    key_size: usize,
+    /// Lengths of the keys: BYTES, MIN..MAX, list:BYTES=WEIGHT,... or etc [default: 16]
+    #[arg(long, value_name = "DIST")]
+    key_size: Option<KeySize>,
     /// A workload with a name: read-heavy, session, write-heavy, etc, scan-polluted or hot-key;
     /// other flags override its parts
     #[arg(long)]
@@ -138,7 +138,7 @@ pub(super) struct RunArgs {
     /// Share of the requests that goes to one single key, 0 to 1
     #[arg(long, value_name = "SHARE")]
     hot_one: Option<f64>,
-    /// Weights of the operations get, set, delete and touch [default: get=9,set=1]
+    /// Weights of the operations get, set, delete, touch and incr [default: get=9,set=1]
     #[arg(long)]
     mix: Option<Mix>,
     /// Keys that one read asks for [default: 1]
@@ -184,9 +184,9 @@ pub(super) struct ReplayArgs {
     /// Replay only so many requests
     #[arg(long, value_name = "N")]
     requests: Option<u64>,
-    /// Length of every key in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 16)]
-    key_size: usize,
+    /// Lengths of the keys, as for run
+    #[arg(long, value_name = "DIST", default_value = "16")]
+    key_size: KeySize,
     /// Lengths of the values if the trace has no sizes, as for run
     #[arg(long, value_name = "DIST", default_value = "64")]
     value_size: ValueSize,
@@ -243,7 +243,6 @@ impl Workload {
             connections: self.connections,
             pipeline: self.pipeline,
             keys: self.keys,
-            key_bytes: self.key_size,
             seed: self.seed,
             pin: self.pin.clone(),
             threads: self.threads.unwrap_or(self.pin.len().max(1)),
@@ -253,6 +252,9 @@ impl Workload {
         };
         if let Some(preset) = self.preset {
             preset.apply(&mut config);
+        }
+        if let Some(key_size) = &self.key_size {
+            config.key_size = key_size.clone();
         }
         if let Some(value_size) = &self.value_size {
             config.value_size = value_size.clone();
@@ -315,7 +317,7 @@ impl ReplayArgs {
             protocol: self.server.protocol,
             pipeline: self.pipeline,
             requests: self.requests,
-            key_bytes: self.key_size,
+            key_size: self.key_size.clone(),
             value_size: self.value_size.clone(),
             ttl: self.ttl.clone(),
             seed: self.seed,

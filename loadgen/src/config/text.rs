@@ -39,7 +39,7 @@ impl FromStr for Mix {
     fn from_str(text: &str) -> Result<Mix, String> {
         let mut mix = Mix::default();
         for part in text.split(',') {
-            let bad = || format!("expected get=9,set=1,delete=0,touch=0, not '{part}'");
+            let bad = || format!("expected get=9,set=1,delete=0,touch=0,incr=0, not '{part}'");
             let (name, weight) = part.split_once('=').ok_or_else(bad)?;
             let weight: u32 = weight.trim().parse().map_err(|_| bad())?;
             let slot = match name.trim() {
@@ -47,6 +47,7 @@ impl FromStr for Mix {
                 "set" => &mut mix.set,
                 "delete" => &mut mix.delete,
                 "touch" => &mut mix.touch,
+                "incr" => &mut mix.incr,
                 _ => return Err(bad()),
             };
             *slot = weight;
@@ -61,7 +62,12 @@ impl FromStr for Mix {
 impl fmt::Display for Mix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "get={},set={},delete={}", self.get, self.set, self.delete)?;
-        if self.touch > 0 { write!(f, ",touch={}", self.touch) } else { Ok(()) }
+        for (name, weight) in [("touch", self.touch), ("incr", self.incr)] {
+            if weight > 0 {
+                write!(f, ",{name}={weight}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -251,7 +257,7 @@ mod tests {
         reads_back::<Steer>(&["none", "core-ports"]);
         reads_back::<Guards>(&["strict", "lenient"]);
         reads_back::<Preset>(&Preset::ALL.map(|(name, _)| name));
-        reads_back::<Mix>(&["get=9,set=1,delete=0", "get=0,set=0,delete=3,touch=7"]);
+        reads_back::<Mix>(&["get=9,set=1,delete=0", "get=0,set=0,delete=3,touch=7,incr=2"]);
         reads_back::<Verify>(&["full", "header", "off"]);
         reads_back::<Pace>(&["auto", "spin", "hybrid"]);
         assert_eq!("get=9,set=1".parse(), Ok(Mix { get: 9, set: 1, ..Mix::default() }));

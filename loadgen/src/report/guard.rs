@@ -132,6 +132,9 @@ fn notes(report: &Report) -> Vec<String> {
             prefill.present, prefill.keys
         ));
     }
+    if report.counters_restarted > 0 {
+        notes.push(format!("{} counters had been lost and began again", report.counters_restarted));
+    }
     if report.churned > 0 {
         notes.push(format!("{} connections were replaced by new ones", report.churned));
     }

@@ -49,6 +49,7 @@ pub(crate) fn run(report: &Report) -> Value {
         "reconnected": report.reconnected,
         "gap_s": report.gap_s,
         "churned": report.churned,
+        "counters_restarted": report.counters_restarted,
         "retransmits": report.retransmits,
         "involuntary_switches": report.switches,
         "busy": report.busy,
@@ -168,7 +169,10 @@ fn config(config: &RunConfig) -> Value {
         "warmup_s": config.warmup.as_secs_f64(),
         "requests": config.requests,
         "keys": config.keys,
-        "key_size": config.key_bytes,
+        "key_size": config
+            .key_size
+            .one()
+            .map_or_else(|| Value::from(config.key_size.to_string()), Value::from),
         "key_dist": config.key_dist.to_string(),
         "value_size": config.value_size.to_string(),
         "mix": config.mix.to_string(),

@@ -213,7 +213,7 @@ fn config(config: &RunConfig) -> String {
         config.pipeline,
         config.threads,
         config.keys,
-        config.key_bytes,
+        config.key_size,
         config.key_dist,
         config.value_size,
         config.mix,

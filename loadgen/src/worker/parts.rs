@@ -150,6 +150,8 @@ pub(crate) struct Outcome {
     pub(crate) gap_ns: u64,
     /// Connections that were replaced on purpose.
     pub(crate) churned: u64,
+    /// Counters that the server had lost, as seen by increments that brought 1 again.
+    pub(crate) counters_restarted: u64,
     /// Segments that TCP had to send again.
     pub(crate) retransmits: u64,
     /// Involuntary context switches of the thread.
@@ -178,6 +180,7 @@ impl Outcome {
             reconnected: 0,
             gap_ns: 0,
             churned: 0,
+            counters_restarted: 0,
             retransmits: 0,
             switches: 0,
             busy: 0.0,
@@ -198,6 +201,7 @@ impl Outcome {
         self.reconnected += other.reconnected;
         self.gap_ns += other.gap_ns;
         self.churned += other.churned;
+        self.counters_restarted += other.counters_restarted;
         self.retransmits += other.retransmits;
         self.switches += other.switches;
         self.busy = self.busy.max(other.busy);

@@ -6,6 +6,7 @@
 
 use super::{Fill, Outcome, Worker};
 use crate::conn::{Pending, Received};
+use crate::counters::Counted;
 use crate::ledger::Stamp;
 use crate::protocol::{Op, Parsed, Reply};
 use crate::recorder::Class;
@@ -113,19 +114,25 @@ impl<S: Source> Worker<'_, S> {
                 hit_bytes = Some(value.len() as u64);
                 self.judge(pending, named, value);
             }
+            Reply::Miss if pending.op == Op::Incr => {
+                verifier.counter_missing(key);
+                self.fill_later(pending, Op::Create, done_ns);
+            }
             Reply::Miss => {
                 miss_bytes = Some(verifier.likely_bytes(key) as u64);
                 if self.read_through {
-                    let measured = pending.measured;
-                    self.fills.push_back(Fill { key, intended_ns: done_ns, measured });
+                    self.fill_later(pending, Op::Set, done_ns);
                 }
             }
+            Reply::Count(number) => self.count(pending, number),
+            Reply::Done if pending.op == Op::Create => {}
             Reply::Done if pending.op == Op::Touch => verifier.touched(key),
             Reply::Done => verifier.written(key, stamp, pending.op == Op::Delete, done_ns),
             Reply::Error(text) => {
                 error = true;
                 match pending.op {
-                    Op::Get => {}
+                    Op::Get | Op::Create => {}
+                    Op::Incr => verifier.counter_refused(key),
                     Op::Touch => verifier.touched(key),
                     Op::Set | Op::Delete => verifier.refused(key),
                 }
@@ -145,6 +152,24 @@ impl<S: Source> Worker<'_, S> {
             if pending.part.ends() {
                 self.record(pending, done_ns);
             }
+        }
+    }
+
+    /// Puts a write of what was missing in line.
+    fn fill_later(&mut self, pending: &Pending, op: Op, done_ns: u64) {
+        let (key, measured) = (u64::from(pending.key), pending.measured);
+        if op != Op::Create || self.shared.codec.creates_counters() {
+            self.fills.push_back(Fill { op, key, intended_ns: done_ns, measured });
+        }
+    }
+
+    fn count(&mut self, pending: &Pending, number: u64) {
+        let (codec, key) = (self.shared.codec, u64::from(pending.key));
+        let form = codec.form(Op::Incr);
+        match self.shared.verifier.counted(form, key, pending.above(), number) {
+            Ok(Counted::Fits) => {}
+            Ok(Counted::Restarted) => self.out.counters_restarted += 1,
+            Err(wrong) => self.accuse(*wrong),
         }
     }
 

@@ -29,6 +29,12 @@ pub(crate) enum Fault {
     IgnoreDelete,
     /// Serves values for ever, whatever lifetime they were given.
     IgnoreExpiry,
+    /// Forgets every 50th increment after it has been answered.
+    ForgetIncrement,
+    /// Adds two at every 50th increment.
+    IncrementTwice,
+    /// Loses every counter every 50 requests.
+    LoseCounters,
     /// Closes every connection after 50 requests, and its listener takes new ones.
     HangupOften,
     /// Refuses every 50th write.
@@ -68,6 +74,8 @@ pub(crate) enum Command {
     Delete(Vec<u8>),
     Touch(Vec<u8>, u64),
     MultiGet(Vec<Vec<u8>>),
+    Increment(Vec<u8>, bool),
+    Add(Vec<u8>, Vec<u8>),
     Hello,
 }
 
@@ -164,6 +172,8 @@ enum Answer {
     Value(Vec<u8>, Vec<u8>),
     Values(Vec<(Vec<u8>, Option<Vec<u8>>)>),
     Touched(bool),
+    Number(u64),
+    Added(bool),
     Miss,
     Stored,
     Deleted(bool),
@@ -242,6 +252,14 @@ fn execute(command: Command, state: &State, number: u64) -> Answer {
             };
             Answer::Values(keys.into_iter().map(read).collect())
         }
+        Command::Increment(key, creates) => store.increment(key, creates, fault, now),
+        Command::Add(key, value) => {
+            let known = store.items.contains_key(&key);
+            if !known {
+                store.items.insert(key, Item { value, deadline: None });
+            }
+            Answer::Added(!known)
+        }
         Command::Touch(key, ttl_ms) => {
             let known = store.live(&key, fault).is_some();
             if let Some(item) = store.items.get_mut(&key).filter(|_| known) {
@@ -284,6 +302,23 @@ impl Store {
         (!expired || fault == Fault::IgnoreExpiry).then_some(item)
     }
 
+    fn increment(&mut self, key: Vec<u8>, creates: bool, fault: Fault, now: bool) -> Answer {
+        if now && fault == Fault::LoseCounters {
+            self.items.retain(|key, _| !key.starts_with(b"ctr:"));
+        }
+        let before = match self.items.get(&key) {
+            Some(item) => String::from_utf8_lossy(&item.value).parse::<u64>().expect("a counter"),
+            None if creates => 0,
+            None => return Answer::Deleted(false),
+        };
+        let number = before + if now && fault == Fault::IncrementTwice { 2 } else { 1 };
+        if !(now && fault == Fault::ForgetIncrement) {
+            let value = number.to_string().into_bytes();
+            self.items.insert(key, Item { value, deadline: None });
+        }
+        Answer::Number(number)
+    }
+
     /// The value of a key, wrong if the fault says so; `now` is true for every 50th request.
     fn read(&self, key: &[u8], fault: Fault, now: bool) -> Option<Vec<u8>> {
         let mut value = self.live(key, fault)?.value.clone();
@@ -321,7 +356,10 @@ fn resp_answer(answer: Answer) -> Vec<u8> {
             values.iter().for_each(|(_, value)| out.extend(bulk(value.as_deref())));
             out
         }
-        Answer::Touched(known) => format!(":{}\r\n", u8::from(known)).into_bytes(),
+        Answer::Touched(known) | Answer::Added(known) => {
+            format!(":{}\r\n", u8::from(known)).into_bytes()
+        }
+        Answer::Number(number) => format!(":{number}\r\n").into_bytes(),
         Answer::Miss => bulk(None),
         Answer::Stored => b"+OK\r\n".to_vec(),
         Answer::Deleted(known) => format!(":{}\r\n", u8::from(known)).into_bytes(),
@@ -346,6 +384,9 @@ fn text_answer(answer: Answer) -> Vec<u8> {
             out.extend(b"END\r\n");
             out
         }
+        Answer::Number(number) => format!("{number}\r\n").into_bytes(),
+        Answer::Added(true) => b"STORED\r\n".to_vec(),
+        Answer::Added(false) => b"NOT_STORED\r\n".to_vec(),
         Answer::Touched(true) => b"TOUCHED\r\n".to_vec(),
         Answer::Touched(false) => b"NOT_FOUND\r\n".to_vec(),
         Answer::Miss => b"END\r\n".to_vec(),
@@ -363,6 +404,10 @@ fn meta_answer(answer: Answer) -> Vec<u8> {
         Answer::Value(key, value) => {
             let head = format!("VA {} k", value.len());
             [head.as_bytes(), &key, b"\r\n", &value, b"\r\n"].concat()
+        }
+        Answer::Number(number) => {
+            let digits = number.to_string();
+            format!("VA {}\r\n{digits}\r\n", digits.len()).into_bytes()
         }
         Answer::Touched(true) | Answer::Stored | Answer::Deleted(true) => b"HD\r\n".to_vec(),
         Answer::Touched(false) | Answer::Miss => b"EN\r\n".to_vec(),
@@ -402,6 +447,7 @@ fn read_resp(input: &mut impl BufRead) -> Option<Command> {
         }
         ("DEL", 2) => Command::Delete(words[1].clone()),
         ("PEXPIRE", 3) => Command::Touch(words[1].clone(), text(2).parse().ok()?),
+        ("INCR", 2) => Command::Increment(words[1].clone(), true),
         ("MGET", _) => Command::MultiGet(words[1..].to_vec()),
         ("HELLO", 2) => Command::Hello,
         other => panic!("an unexpected command: {other:?}"),
@@ -430,6 +476,12 @@ fn read_memcached(input: &mut impl BufRead) -> Option<(Command, Dialect)> {
         ["touch", key, seconds] => (touch(key, seconds)?, Dialect::Text),
         ["mg", key, "k", "v"] => (Command::Get(key.into()), Dialect::Meta),
         ["mg", key, seconds] => (touch(key, seconds.strip_prefix('T')?)?, Dialect::Meta),
+        ["incr", key, "1"] => (Command::Increment(key.into(), false), Dialect::Text),
+        ["add", key, "0", "0", length] => {
+            let value = bytes(input, length.parse().ok()?)?;
+            (Command::Add(key.into(), value), Dialect::Text)
+        }
+        ["ma", key, "N0", "J1", "v"] => (Command::Increment(key.into(), true), Dialect::Meta),
         ["ms", key, length] => {
             let value = bytes(input, length.parse().ok()?)?;
             (Command::Set(key.into(), value, None), Dialect::Meta)
