@@ -8,6 +8,7 @@ mod dists;
 mod keysize;
 mod load;
 mod preset;
+mod profile;
 mod text;
 
 use std::path::PathBuf;
@@ -18,8 +19,9 @@ use crate::keys::COUNTER_PREFIX;
 
 pub use dists::{DRAWN_BYTES_MAX, KeyDist, LIST_MAX, Ttl, ValueSize, Weighted};
 pub use keysize::KeySize;
-pub use load::{Arrival, Load, Profile, RATE_MAX, Rate, STEPS_MAX, Step};
+pub use load::{Arrival, Load, RATE_MAX, Rate};
 pub use preset::Preset;
+pub use profile::{Profile, STEPS_MAX, Step};
 pub use text::parse_duration;
 
 /// Most keys: key numbers are 32 bits wide in the records of outstanding requests.
@@ -156,7 +158,7 @@ pub struct RunConfig {
     pub load: Load,
     /// How the send times of an open loop are spread.
     pub arrival: Arrival,
-    /// Rates that follow one another, instead of the one of `load`.
+    /// How the rate changes, instead of the one of `load`.
     pub profile: Profile,
     /// An open loop that falls further behind than this is stopped.
     pub backlog_max: Duration,
@@ -304,13 +306,13 @@ impl RunConfig {
     fn validate_load(&self) -> Result<(), Error> {
         self.arrival.validate()?;
         self.profile.validate()?;
-        let paced = self.arrival != Arrival::Constant || !self.profile.steps.is_empty();
+        let paced = self.arrival != Arrival::Constant || self.profile != Profile::Level;
         if paced && self.load == Load::Closed {
             return usage("--arrival and --profile need an open loop".to_owned());
         }
         let is_file = matches!(self.arrival, Arrival::File(_));
         let is_burst = matches!(self.arrival, Arrival::Burst { .. });
-        if (is_file || is_burst) && !self.profile.steps.is_empty() {
+        if (is_file || is_burst) && self.profile != Profile::Level {
             return usage("--profile goes with --arrival const or poisson".to_owned());
         }
         if self.backlog_max.is_zero() || self.backlog_max > Duration::from_secs(3600) {

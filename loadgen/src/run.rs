@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::config::{Arrival, Load, Pace, Rate, RunConfig};
+use crate::config::{Arrival, Load, Pace, Profile, Rate, RunConfig};
 use crate::dist::KeySampler;
 use crate::drive::{Crew, Recording};
 use crate::error::Error;
@@ -19,7 +19,9 @@ use crate::prefill::{PrefillReport, fill};
 use crate::protocol::Codec;
 use crate::report::{Report, Setting, Verdict, Window};
 use crate::rng::mix64;
-use crate::schedule::{End, Schedule, Segment, Spread, Times, Timetable, due_ns, first_index_at};
+use crate::schedule::{
+    End, Schedule, Segment, Spread, Times, Timetable, due_ns, first_index_at, sine,
+};
 use crate::source::RandomSource;
 use crate::sys::allowed_cpus;
 use crate::target::Targets;
@@ -246,24 +248,32 @@ fn times(config: &RunConfig, rate: Rate) -> Result<Times, Error> {
             let silence = Segment { length_ns: off_ns.max(1), millihertz: 0 };
             return Ok(Times::Process { segments: [burst, silence].into(), cyclic: true, spread });
         }
-        Arrival::Constant if config.profile.steps.is_empty() => return Ok(Times::Steady(rate)),
-        _ if config.profile.steps.is_empty() => [forever(rate.millihertz)].into(),
-        _ => {
-            let steps = &config.profile.steps;
-            let mut segments: Vec<Segment> = steps
-                .iter()
-                .map(|step| Segment {
-                    length_ns: duration_ns(step.length),
-                    millihertz: step.rate.millihertz,
-                })
-                .collect();
-            // The warm-up belongs to the first step; the last one lasts.
-            segments[0].length_ns += duration_ns(config.warmup);
-            if let Some(last) = segments.last_mut() {
-                last.length_ns = u64::MAX;
+        _ => match &config.profile {
+            Profile::Level if config.arrival == Arrival::Constant => {
+                return Ok(Times::Steady(rate));
             }
-            segments.into()
-        }
+            Profile::Level => [forever(rate.millihertz)].into(),
+            Profile::Sine { mean, amplitude, period } => {
+                let (period_ns, start_ns) = (duration_ns(*period), duration_ns(config.warmup));
+                let segments = sine(*mean, *amplitude, period_ns, start_ns);
+                return Ok(Times::Process { segments, cyclic: true, spread });
+            }
+            Profile::Steps(steps) => {
+                let mut segments: Vec<Segment> = steps
+                    .iter()
+                    .map(|step| Segment {
+                        length_ns: duration_ns(step.length),
+                        millihertz: step.rate.millihertz,
+                    })
+                    .collect();
+                // The warm-up belongs to the first step; the last one lasts.
+                segments[0].length_ns += duration_ns(config.warmup);
+                if let Some(last) = segments.last_mut() {
+                    last.length_ns = u64::MAX;
+                }
+                segments.into()
+            }
+        },
     };
     Ok(Times::Process { segments, cyclic: false, spread })
 }

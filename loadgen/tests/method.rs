@@ -164,8 +164,12 @@ fn profiles_bursts_and_files_send_what_they_say() {
         assert!(report.errors() == 0 && report.wrong == 0, "{}", report.text());
         report.requests
     };
+    let ms = Duration::from_millis;
     let profile: Profile = "steps:500@200ms,2000@300ms".parse().expect("a profile");
-    assert_eq!(count(&|c| (c.profile, c.duration) = (profile.clone(), profile.length())), 700);
+    assert_eq!(count(&|c| (c.profile, c.duration) = (profile.clone(), ms(500))), 700);
+    let sine: Profile = "sine:1000,900@200ms".parse().expect("a sine");
+    let wave = count(&|c| (c.profile, c.duration) = (sine.clone(), ms(600)));
+    assert!(wave.abs_diff(600) <= 1, "{wave}");
     let burst: Arrival = "burst:20ms,80ms".parse().expect("a burst");
     assert_eq!(count(&|c| (c.arrival, c.duration) = (burst.clone(), 5 * burst_period())), 500);
     let path = std::env::temp_dir().join(format!("pinion-times-{}", std::process::id()));

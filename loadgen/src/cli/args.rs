@@ -113,7 +113,8 @@ pub(super) struct RunArgs {
     /// start, a line each)
     #[arg(long, value_name = "ARRIVAL", default_value = "const")]
     arrival: Arrival,
-    /// Rates one after another, for instance steps:10k@30s,50k@30s; in place of --rate
+    /// Rates that change, in place of --rate: steps:10k@30s,50k@30s, one after another, or
+    /// sine:MEAN,AMPLITUDE@PERIOD
     #[arg(long, conflicts_with = "rate")]
     profile: Option<Profile>,
     /// Stop an open loop that falls further behind than this
@@ -122,7 +123,7 @@ pub(super) struct RunArgs {
     /// Connections that are closed and opened again per second
     #[arg(long, value_name = "R")]
     churn: Option<Rate>,
-    /// Length of the measured phase [default: 10s, or that of the profile or the file]
+    /// Length of the measured phase [default: 10s, or that of the steps or the file]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     duration: Option<Duration>,
     /// Length of the phase before it that is not measured
@@ -284,8 +285,7 @@ impl RunArgs {
         let duration = match self.duration {
             Some(duration) => duration,
             None if is_file => LONG,
-            None if self.profile.is_some() => profile.length(),
-            None => DURATION,
+            None => profile.length().unwrap_or(DURATION),
         };
         Ok(RunConfig {
             load,

@@ -246,7 +246,7 @@ mod tests {
         reads_back::<Protocol>(&["resp", "resp3", "memcached", "meta"]);
         reads_back::<Rate>(&["60000", "0.5", "0.001", "1000000000"]);
         reads_back::<Arrival>(&["const", "poisson", "burst:10ms,1s", "file:/tmp/x"]);
-        reads_back::<Profile>(&["steps:10000@30s,50000.5@1m"]);
+        reads_back::<Profile>(&["steps:10000@30s,50000.5@1m", "sine:20000,5000.5@1m"]);
         reads_back::<KeyDist>(&["uniform", "zipf:0.99", "zipf:0", "hotspot:0.1,0.9", "seq"]);
         reads_back::<KeyDist>(&["latest:0.99", "gauss:0.1", "shift:zipf:1.2,every=10s"]);
         reads_back::<KeyDist>(&["scan:0.99,0.2"]);
@@ -275,6 +275,7 @@ mod tests {
         refuses::<KeyDist>(&["hotspot:0.1", "hotspot:0,1", "gauss:0", "shift:zipf:1", "scan:1,2"]);
         refuses::<Arrival>(&["", "burst", "burst:0s,1s", "burst:1s", "file:", "const:1"]);
         refuses::<Profile>(&["", "steps:", "steps:10", "steps:0@1s", "steps:10@0s", "10@1s"]);
+        refuses::<Profile>(&["sine:10@1s", "sine:10,11@1s", "sine:10,5", "sine:10,5@1ms"]);
         refuses::<ValueSize>(&["", "0", "9..8", "1..", "..1", "x", "list:1", "list:0=1"]);
         refuses::<ValueSize>(&["list:1=0", "pareto:0,1", "lognormal:5", "hist:/nowhere"]);
         refuses::<Ttl>(&["", "60", "1s..", "exp:", "list:1s"]);

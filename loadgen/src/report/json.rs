@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
 use super::Report;
-use crate::config::{Load, RunConfig};
+use crate::config::{Load, Profile, RunConfig};
 use crate::hlog::Log;
 use crate::prefill::PrefillReport;
 use crate::recorder::{Class, ClassRecord, quantile_ns};
@@ -162,7 +162,7 @@ fn config(config: &RunConfig) -> Value {
         "steer": config.steer.to_string(),
         "rate": rate,
         "arrival": config.arrival.to_string(),
-        "profile": (!config.profile.steps.is_empty()).then(|| config.profile.to_string()),
+        "profile": (config.profile != Profile::Level).then(|| config.profile.to_string()),
         "backlog_max_s": config.backlog_max.as_secs_f64(),
         "churn": config.churn.map(crate::config::Rate::per_second),
         "duration_s": config.duration.as_secs_f64(),

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use hdrhistogram::Histogram;
 
 use super::Report;
-use crate::config::{Load, RunConfig};
+use crate::config::{Load, Profile, RunConfig};
 use crate::hlog::Log;
 use crate::prefill::PrefillReport;
 use crate::recorder::{ClassRecord, quantile_ns};
@@ -196,7 +196,7 @@ fn wrong_values(values: &[WrongValue], count: u64, out: &mut String) {
 
 fn config(config: &RunConfig) -> String {
     let load = match config.load {
-        Load::Open(_) if !config.profile.steps.is_empty() => {
+        Load::Open(_) if config.profile != Profile::Level => {
             format!("profile {} {}", config.profile, config.arrival)
         }
         Load::Open(rate) => format!("rate {rate} {}", config.arrival),
