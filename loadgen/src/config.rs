@@ -103,9 +103,13 @@ pub struct Multiget {
 pub enum Steer {
     /// Any key to any of them: several ways to one server.
     None,
-    /// Each key to the target that owns its slot; target `i` of `n` owns the `i`-th of `n` equal
-    /// ranges of the 16384 slots, as the core ports of a server do.
-    Slots,
+    /// Each key over a connection whose source port leads to the core that owns the slot of the
+    /// key; one target, a port that all its cores share.
+    SourcePort,
+    /// Each key to the node that owns its slot. One target is asked for its nodes (`CLUSTER
+    /// SLOTS`); of several targets, target `i` of `n` owns the `i`-th of `n` equal ranges of the
+    /// 16384 slots.
+    CorePorts,
 }
 
 /// What makes the numbers of a run invalid.
@@ -294,7 +298,7 @@ impl RunConfig {
         }
         in_range("--multiget", self.multiget.keys_min, 1, MULTIGET_MAX)?;
         in_range("--multiget", self.multiget.keys_max, self.multiget.keys_min, MULTIGET_MAX)?;
-        if self.multiget.keys_max > 1 && self.steer == Steer::Slots {
+        if self.multiget.keys_max > 1 && self.steer != Steer::None {
             return usage("--multiget: the keys of a read have different owners".to_owned());
         }
         if !(0.0..=1.0).contains(&self.hot_one) {

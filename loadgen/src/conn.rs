@@ -85,6 +85,17 @@ impl Pending {
     }
 }
 
+/// Whether a connection that was aimed at a core has reached it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reached {
+    /// It has, or was not aimed.
+    Aimed,
+    /// It has reached another core.
+    Missed,
+    /// The server does not say.
+    Unknown,
+}
+
 /// What a receive brought.
 pub(crate) enum Received {
     /// This many bytes, at the start of the scratch buffer.
@@ -123,6 +134,8 @@ pub(crate) struct Connection {
     pub(crate) retiring: bool,
     /// False once it has been given up.
     pub(crate) open: bool,
+    /// Whether it goes where it was to go.
+    pub(crate) reached: Reached,
 }
 
 impl Connection {
@@ -145,7 +158,14 @@ impl Connection {
             dirty: false,
             retiring: false,
             open: true,
+            reached: Reached::Aimed,
         }
+    }
+
+    /// The same connection, which has hit or missed its core.
+    #[must_use]
+    pub(crate) fn reached(self, reached: Reached) -> Connection {
+        Connection { reached, ..self }
     }
 
     /// Segments that TCP had to send again so far; 0 for other sockets.

@@ -10,9 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Barrier, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use pinion_router::CoreCount;
-
-use crate::config::{Protocol, Steer};
+use crate::config::Protocol;
 use crate::conn::Connection;
 use crate::connector::{self, Fresh, Wanted};
 use crate::error::Error;
@@ -22,6 +20,7 @@ use crate::protocol::Codec;
 use crate::recorder::Recorder;
 use crate::series::{Collector, Cutter, Piece, Second};
 use crate::source::Source;
+use crate::steer::Placement;
 use crate::sys::{monotonic_ns, pin_current_thread, raise_file_limit, shrink_timer_slack};
 use crate::target::Targets;
 use crate::verify::Verifier;
@@ -37,7 +36,7 @@ const FILES_BESIDE: usize = 600;
 #[derive(Debug, Clone)]
 pub(crate) struct Crew {
     pub(crate) targets: Targets,
-    pub(crate) steer: Steer,
+    pub(crate) placement: Option<Placement>,
     pub(crate) protocol: Protocol,
     pub(crate) connections: usize,
     pub(crate) pin: Vec<usize>,
@@ -95,7 +94,13 @@ impl Crew {
             LogWriter::create(path, SystemTime::now() + ahead)
         });
         let stop = AtomicU8::new(Stop::No as u8);
-        let shared = Shared { codec, verifier, owners: self.owners()?, stop: &stop };
+        let shared = Shared {
+            codec,
+            verifier,
+            owners: self.placement.as_ref(),
+            targets: self.targets.count(),
+            stop: &stop,
+        };
         let progress: Vec<Progress> = (0..workers).map(|_| Progress::default()).collect();
         let barrier = Barrier::new(workers);
         let start: OnceLock<u64> = OnceLock::new();
@@ -159,15 +164,6 @@ impl Crew {
             hands[index % workers].push(self.targets.open(lane, self.protocol)?);
         }
         Ok(hands)
-    }
-
-    fn owners(&self) -> Result<Option<CoreCount>, Error> {
-        match self.steer {
-            Steer::None => Ok(None),
-            Steer::Slots => CoreCount::new(self.targets.count())
-                .map(Some)
-                .map_err(|_| Error::Usage("--steer core-ports: too many targets".to_owned())),
-        }
     }
 }
 

@@ -33,6 +33,7 @@ mod config;
 mod conn;
 mod connector;
 mod counters;
+mod discover;
 mod dist;
 mod drive;
 mod error;
@@ -53,6 +54,7 @@ mod schedule;
 mod selftest;
 mod series;
 mod source;
+mod steer;
 #[expect(unsafe_code, reason = "the one file with system calls that std does not offer")]
 mod sys;
 mod target;
@@ -72,10 +74,11 @@ pub use error::{EXIT_INVALID, EXIT_OK, EXIT_OVERLOADED, EXIT_USAGE, EXIT_WRONG, 
 pub use hlog::{Log, read_log};
 pub use host::Fact;
 pub use prefill::{PrefillReport, prefill};
-pub use recorder::{Class, ClassRecord, quantile_ns};
+pub use recorder::{Class, ClassRecord, LaneRecord, quantile_ns};
 pub use replay::{ReplayConfig, ReplayReport, replay, trace_name};
 pub use report::{PaceReport, Report, Verdict};
 pub use run::run;
 pub use selftest::{Measure, Selftest, selftest};
 pub use series::Second;
 pub use verify::{WrongKind, WrongValue};
+pub use worker::Steering;

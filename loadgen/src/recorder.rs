@@ -145,6 +145,26 @@ impl ClassRecord {
     }
 }
 
+/// What went to one target, without the fills.
+#[derive(Debug, Clone)]
+pub struct LaneRecord {
+    /// Nanoseconds from the intended send time to the last byte of the reply.
+    pub response: Histogram<u64>,
+    /// Requests that the target refused, or never answered.
+    pub errors: u64,
+}
+
+impl LaneRecord {
+    pub(crate) fn new() -> LaneRecord {
+        LaneRecord { response: empty_histogram(), errors: 0 }
+    }
+
+    pub(crate) fn merge(&mut self, other: &LaneRecord) {
+        self.response.add(&other.response).expect("all histograms have the same bounds");
+        self.errors += other.errors;
+    }
+}
+
 /// The measurements of all classes.
 #[derive(Debug, Clone)]
 pub(crate) struct Recorder {

@@ -17,10 +17,10 @@ use crate::drive::Phase;
 use crate::error::{EXIT_INVALID, EXIT_OK, EXIT_OVERLOADED, EXIT_WRONG};
 use crate::host::Fact;
 use crate::prefill::PrefillReport;
-use crate::recorder::{Class, ClassRecord};
+use crate::recorder::{Class, ClassRecord, LaneRecord};
 use crate::series::{Second, mix_of};
 use crate::verify::WrongValue;
-use crate::worker::{Outcome, Stop};
+use crate::worker::{Outcome, Steering, Stop};
 
 /// Whether the numbers of a run may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +96,8 @@ pub struct Report {
     pub rate: f64,
     /// The measurements, by class; classes without requests are left out.
     pub classes: Vec<(Class, ClassRecord)>,
+    /// The names of the targets or cores, and what went to each; empty if there is only one.
+    pub targets: Vec<(String, LaneRecord)>,
     /// The measurements of all classes together, without the fills.
     pub total: ClassRecord,
     /// The rate that the schedule had in the measured phase; `None` for a closed loop.
@@ -116,6 +118,8 @@ pub struct Report {
     pub churned: u64,
     /// Counters that the server had lost, as seen by increments that brought 1 again.
     pub counters_restarted: u64,
+    /// Where connections that were aimed at a core ended; all zero without steering.
+    pub steering: Steering,
     /// Segments that TCP had to send again, on all connections.
     pub retransmits: u64,
     /// Involuntary context switches of the workers.
@@ -161,6 +165,8 @@ pub(crate) struct Setting {
     pub(crate) mode: Pace,
     /// Whether all targets are on this machine.
     pub(crate) local: bool,
+    /// Their names.
+    pub(crate) targets: Vec<String>,
     /// The measured phase.
     pub(crate) window: Window,
 }
@@ -172,7 +178,7 @@ impl Report {
         phase: Phase,
         prefill: Option<PrefillReport>,
     ) -> Report {
-        let Setting { run_id, facts, mode, local, window } = setting;
+        let Setting { run_id, facts, mode, local, targets, window } = setting;
         let outcome = phase.outcome;
         let total = mix_of(&outcome.recorder);
         let classes: Vec<(Class, ClassRecord)> = Class::ALL
@@ -204,6 +210,7 @@ impl Report {
             duration_s,
             rate: per_second(duration_s),
             classes,
+            targets: targets.into_iter().zip(outcome.lanes).collect(),
             total,
             offered,
             seconds: phase.seconds,
@@ -214,6 +221,7 @@ impl Report {
             gap_s: outcome.gap_ns as f64 / 1e9,
             churned: outcome.churned,
             counters_restarted: outcome.counters_restarted,
+            steering: outcome.steering,
             retransmits: outcome.retransmits,
             switches: outcome.switches,
             busy: outcome.busy,
@@ -244,7 +252,8 @@ impl Report {
         prefill: Option<PrefillReport>,
     ) -> Report {
         let window = Window { start_ns: 0, length_ns: None, offered: None };
-        let setting = Setting { run_id, facts, mode: config.pace, local: false, window };
+        let setting =
+            Setting { run_id, facts, mode: config.pace, local: false, targets: Vec::new(), window };
         let (wrong, wrong_values) = prefill
             .as_ref()
             .map_or((0, Vec::new()), |prefill| (prefill.wrong, prefill.wrong_values.clone()));

@@ -50,9 +50,10 @@ impl Stage {
         config.validate()?;
         check_pins(&config.pin)?;
         let targets = Targets::resolve(&config.target)?;
+        let (targets, placement) = targets.steered(config.steer, config.protocol)?;
         if targets.count() * config.threads > config.connections {
             return Err(Error::Usage(format!(
-                "--connections {} is too few: every thread needs one to each of {} targets",
+                "--connections {} is too few: every thread needs one to each of {} targets or cores",
                 config.connections,
                 targets.count()
             )));
@@ -65,7 +66,7 @@ impl Stage {
         Ok(Stage {
             crew: Crew {
                 targets,
-                steer: config.steer,
+                placement,
                 protocol: config.protocol,
                 connections: config.connections,
                 pin: config.pin.clone(),
@@ -125,6 +126,7 @@ pub fn run(config: &RunConfig) -> Result<Report, Error> {
         facts,
         mode: if spin { Pace::Spin } else { Pace::Hybrid },
         local: stage.crew.targets.are_local(),
+        targets: (0..stage.crew.targets.count()).map(|i| stage.crew.targets.name(i)).collect(),
         window,
     };
     Ok(Report::new(config, setting, phase, prefill))

@@ -31,9 +31,12 @@ use crate::conn::Connection;
 use crate::error::Error;
 use crate::pace::Pacer;
 use crate::protocol::Op;
+use crate::recorder::LaneRecord;
 use crate::source::Source;
+use crate::steer::Placement;
 use crate::sys::{Epoll, Event, Wait, involuntary_switches, monotonic_ns, thread_cpu_ns};
 
+pub use parts::Steering;
 pub(crate) use parts::{Arrivals, Links, Outcome, Plan, Progress, Shared, Stop};
 
 /// How long the last replies may take after the last request.
@@ -124,7 +127,7 @@ impl<'a, S: Source> Worker<'a, S> {
             Arrivals::Open { schedule, .. } => schedule.gap_ns(),
             Arrivals::Closed { .. } => 0,
         };
-        let lanes = shared.owners.map_or(1, |owners| usize::from(owners.count()));
+        let lanes = shared.owners.map_or(1, Placement::lanes);
         let mut worker = Worker {
             shared,
             progress,
@@ -156,7 +159,11 @@ impl<'a, S: Source> Worker<'a, S> {
             out: Outcome::new(),
             connections,
         };
+        if shared.targets > 1 {
+            worker.out.lanes = vec![LaneRecord::new(); shared.targets];
+        }
         for index in 0..worker.connections.len() {
+            worker.note_reached(index);
             worker.offer(index);
         }
         Ok(worker)

@@ -335,7 +335,7 @@ fn keys_go_to_the_owner_of_their_slot() {
     let names: Vec<&str> = servers.iter().map(|server| server.target.as_str()).collect();
     let mut config = config(&servers[0], Protocol::Resp);
     config.target = names.join(",");
-    config.steer = Steer::Slots;
+    config.steer = Steer::CorePorts;
     config.connections = 6;
     config.threads = 2;
     config.read_through = true;

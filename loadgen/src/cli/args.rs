@@ -55,8 +55,9 @@ pub(super) struct Output {
 pub(super) struct Workload {
     #[command(flatten)]
     server: Server,
-    /// Where a key may go: none (any target) or core-ports (target i of n owns the i-th range of
-    /// the 16384 slots)
+    /// Where a key may go: none (any target), source-port (over a connection whose local port
+    /// leads to the core that owns the key) or core-ports (to the node that CLUSTER SLOTS of the
+    /// target names; of n targets, target i owns the i-th range of the 16384 slots)
     #[arg(long, default_value = "none")]
     steer: Steer,
     /// Connections, spread over threads and targets

@@ -102,8 +102,9 @@ impl FromStr for Steer {
     fn from_str(text: &str) -> Result<Steer, String> {
         match text {
             "none" => Ok(Steer::None),
-            "core-ports" => Ok(Steer::Slots),
-            _ => Err("expected none or core-ports".to_owned()),
+            "source-port" => Ok(Steer::SourcePort),
+            "core-ports" => Ok(Steer::CorePorts),
+            _ => Err("expected none, source-port or core-ports".to_owned()),
         }
     }
 }
@@ -112,7 +113,8 @@ impl fmt::Display for Steer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Steer::None => "none",
-            Steer::Slots => "core-ports",
+            Steer::SourcePort => "source-port",
+            Steer::CorePorts => "core-ports",
         })
     }
 }
@@ -254,7 +256,7 @@ mod tests {
         reads_back::<ValueSize>(&["etc", "list:64=9,1024=1"]);
         reads_back::<Ttl>(&["90s", "1500ms", "1s..1m", "exp:10s", "list:1s=1,1h=2"]);
         reads_back::<Multiget>(&["1", "2..8"]);
-        reads_back::<Steer>(&["none", "core-ports"]);
+        reads_back::<Steer>(&["none", "source-port", "core-ports"]);
         reads_back::<Guards>(&["strict", "lenient"]);
         reads_back::<Preset>(&Preset::ALL.map(|(name, _)| name));
         reads_back::<Mix>(&["get=9,set=1,delete=0", "get=0,set=0,delete=3,touch=7,incr=2"]);

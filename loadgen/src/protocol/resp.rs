@@ -64,9 +64,6 @@ pub(super) fn append_touch_end(ttl_ms: u64, out: &mut Vec<u8>) {
     append_number(ttl_ms, out);
 }
 
-/// The request that switches a connection to RESP3.
-pub(crate) const HELLO_3: &[u8] = b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n";
-
 /// Parses the reply to a request of kind `op`, or the part of one.
 #[inline]
 pub(super) fn parse(op: Op, part: Part, input: &[u8]) -> Parsed<'_> {

@@ -4,13 +4,14 @@ use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
 use super::Report;
-use crate::config::{Load, Profile, RunConfig};
+use crate::config::{Load, Profile, RunConfig, Steer};
 use crate::hlog::Log;
 use crate::prefill::PrefillReport;
-use crate::recorder::{Class, ClassRecord, quantile_ns};
+use crate::recorder::{Class, ClassRecord, LaneRecord, quantile_ns};
 use crate::replay::ReplayReport;
 use crate::series::Second;
 use crate::verify::WrongValue;
+use crate::worker::Steering;
 
 /// Version of the form; it goes up when a name changes its meaning or goes away.
 const SCHEMA: u32 = 2;
@@ -50,6 +51,7 @@ pub(crate) fn run(report: &Report) -> Value {
         "gap_s": report.gap_s,
         "churned": report.churned,
         "counters_restarted": report.counters_restarted,
+        "steering": (report.config.steer != Steer::None).then(|| steering(report.steering)),
         "retransmits": report.retransmits,
         "involuntary_switches": report.switches,
         "busy": report.busy,
@@ -66,12 +68,31 @@ pub(crate) fn run(report: &Report) -> Value {
         },
         "prefill": report.prefill.as_ref().map(prefill),
         "classes": classes,
+        "targets": report.targets.iter().map(|(name, lane)| target(name, lane)).collect::<Value>(),
         "seconds": report.seconds.iter().map(second).collect::<Value>(),
         "host": report
             .facts
             .iter()
             .map(|(name, fact)| ((*name).to_owned(), Value::from(fact.as_str())))
             .collect::<Map<String, Value>>(),
+    })
+}
+
+fn steering(steering: Steering) -> Value {
+    json!({
+        "connections": steering.connections,
+        "missed": steering.missed,
+        "unknown": steering.unknown,
+        "moved": steering.moved,
+    })
+}
+
+fn target(name: &str, lane: &LaneRecord) -> Value {
+    json!({
+        "name": name,
+        "requests": lane.response.len(),
+        "errors": lane.errors,
+        "response": quantiles(&lane.response),
     })
 }
 

@@ -29,6 +29,12 @@ pub(crate) fn run(report: &Report) -> String {
     headline(report, &mut out);
     out.push('\n');
     table(report, &mut out);
+    for (name, lane) in &report.targets {
+        let (count, errors) = (lane.response.len(), lane.errors);
+        let _ = writeln!(out, "target {name}");
+        let _ = write!(out, "{:<7}{:<9}{count:>11} {:>11} {errors:>7}", "", "response", "-");
+        times(&lane.response, &mut out);
+    }
     out.push('\n');
     let hit_ratio = percent(report.hit_ratio());
     let byte_hit_ratio = percent(report.byte_hit_ratio());

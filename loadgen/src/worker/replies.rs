@@ -71,7 +71,7 @@ impl<S: Source> Worker<'_, S> {
                     at += consumed;
                     if let Some(pending) = self.connections[index].pop() {
                         self.outstanding -= usize::from(pending.part.ends());
-                        self.reply(&pending, reply, done_ns);
+                        self.reply(index, &pending, reply, done_ns);
                         let refused = matches!(reply, Reply::Error(_)) && codec.error_ends_read();
                         if refused && !pending.part.ends() {
                             self.skip_read(index, done_ns);
@@ -96,14 +96,14 @@ impl<S: Source> Worker<'_, S> {
                 self.outstanding -= 1;
                 self.totals.done += 1;
                 if pending.measured {
-                    self.record(&pending, done_ns);
+                    self.record(index, &pending, done_ns);
                 }
                 return;
             }
         }
     }
 
-    fn reply(&mut self, pending: &Pending, reply: Reply<'_>, done_ns: u64) {
+    fn reply(&mut self, index: usize, pending: &Pending, reply: Reply<'_>, done_ns: u64) {
         let verifier = self.shared.verifier;
         let key = u64::from(pending.key);
         let stamp = Stamp { version: pending.version, base: pending.base };
@@ -130,6 +130,7 @@ impl<S: Source> Worker<'_, S> {
             Reply::Done => verifier.written(key, stamp, pending.op == Op::Delete, done_ns),
             Reply::Error(text) => {
                 error = true;
+                self.out.steering.moved += u64::from(text.starts_with(b"MOVED "));
                 match pending.op {
                     Op::Get | Op::Create => {}
                     Op::Incr => verifier.counter_refused(key),
@@ -149,8 +150,11 @@ impl<S: Source> Worker<'_, S> {
             record.hit_bytes += hit_bytes.unwrap_or(0);
             record.miss_bytes += miss_bytes.unwrap_or(0);
             record.errors += u64::from(error);
+            if error {
+                self.blame(index, pending.class);
+            }
             if pending.part.ends() {
-                self.record(pending, done_ns);
+                self.record(index, pending, done_ns);
             }
         }
     }
@@ -199,14 +203,27 @@ impl<S: Source> Worker<'_, S> {
         self.shared.stop(super::Stop::Wrong);
     }
 
+    /// Counts an error of a measured request against its target.
+    #[cold]
+    pub(super) fn blame(&mut self, index: usize, class: Class) {
+        if let Some(lane) = self.out.lanes.get_mut(self.connections[index].lane)
+            && class != Class::Fill
+        {
+            lane.errors += 1;
+        }
+    }
+
     /// Writes down the times of a measured request.
     #[inline]
-    pub(super) fn record(&mut self, pending: &Pending, done_ns: u64) {
+    pub(super) fn record(&mut self, index: usize, pending: &Pending, done_ns: u64) {
         // A refusal can arrive before the last byte of the request has been accepted.
         let sent_ns = if pending.sent_ns == 0 { done_ns } else { pending.sent_ns };
         self.out.recorder.class(pending.class).record(pending.intended_ns, sent_ns, done_ns);
         if pending.class != Class::Fill {
             self.out.last_sent_ns = self.out.last_sent_ns.max(sent_ns);
+            if let Some(lane) = self.out.lanes.get_mut(self.connections[index].lane) {
+                lane.response.saturating_record(done_ns.saturating_sub(pending.intended_ns));
+            }
         }
         self.out.last_done_ns = self.out.last_done_ns.max(done_ns);
     }

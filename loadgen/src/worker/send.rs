@@ -3,8 +3,6 @@
 //! With several targets that own keys, a request waits for a connection to the owner of its key,
 //! and those behind it wait, too: the order of the schedule is kept (I1 of the parent module).
 
-use pinion_router::core_of_key;
-
 use super::{Arrivals, Stop, Worker};
 use crate::conn::Pending;
 use crate::protocol::Op;
@@ -116,7 +114,7 @@ impl<S: Source> Worker<'_, S> {
             Some(owners) => {
                 self.key_text.clear();
                 self.shared.codec.form(op).append(key, &mut self.key_text);
-                core_of_key(&self.key_text, owners).index()
+                owners.lane(&self.key_text)
             }
         };
         while let Some(index) = self.free[lane].pop_front() {

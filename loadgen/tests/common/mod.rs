@@ -58,11 +58,23 @@ pub(crate) struct Behaviour {
     pub(crate) capacity: usize,
     /// Whether it knows RESP3.
     pub(crate) resp3: bool,
+    /// Cores that it claims to have, and takes connections with by their source port; 0 to know
+    /// nothing of cores.
+    pub(crate) cores: u16,
+    /// As if addresses were translated on the way: connections reach the next core.
+    pub(crate) translated: bool,
 }
 
 impl Default for Behaviour {
     fn default() -> Behaviour {
-        Behaviour { fault: Fault::None, stall: None, capacity: usize::MAX, resp3: true }
+        Behaviour {
+            fault: Fault::None,
+            stall: None,
+            capacity: usize::MAX,
+            resp3: true,
+            cores: 0,
+            translated: false,
+        }
     }
 }
 
@@ -77,6 +89,10 @@ pub(crate) enum Command {
     Increment(Vec<u8>, bool),
     Add(Vec<u8>, Vec<u8>),
     Hello,
+    Info,
+    ClientInfo,
+    ClusterSlots,
+    Stats,
 }
 
 /// What all connections share.
@@ -85,6 +101,10 @@ pub(crate) struct State {
     started: Instant,
     requests: AtomicU64,
     store: Mutex<Store>,
+    /// The reply to `CLUSTER SLOTS`.
+    slots: Mutex<Option<String>>,
+    /// The keys that every core was asked for.
+    core_keys: Mutex<Vec<(u16, Vec<u8>)>>,
 }
 
 struct Item {
@@ -120,7 +140,9 @@ impl Server {
                 std::thread::spawn(move || {
                     stream.set_nodelay(true).expect("a socket");
                     let output = stream.try_clone().expect("a socket");
-                    serve(BufReader::with_capacity(1 << 16, stream), output, &state);
+                    let port = stream.peer_addr().expect("open").port();
+                    let core = state.core_of(port);
+                    serve(BufReader::with_capacity(1 << 16, stream), output, &state, core);
                 });
             }
         });
@@ -136,7 +158,7 @@ impl Server {
                 let state = shared.clone();
                 std::thread::spawn(move || {
                     let output: UnixStream = stream.try_clone().expect("a socket");
-                    serve(BufReader::with_capacity(1 << 16, stream), output, &state);
+                    serve(BufReader::with_capacity(1 << 16, stream), output, &state, 0);
                 });
             }
         });
@@ -152,18 +174,61 @@ impl Server {
         self.state.store.lock().expect("no panic").log.clone()
     }
 
+    /// What the server shall answer to `CLUSTER SLOTS`.
+    pub(crate) fn announce(&self, slots: String) {
+        *self.state.slots.lock().expect("no panic") = Some(slots);
+    }
+
+    /// The core of every connection that asked for a key, with the key.
+    pub(crate) fn core_keys(&self) -> Vec<(u16, Vec<u8>)> {
+        self.state.core_keys.lock().expect("no panic").clone()
+    }
+
     pub(crate) fn items(&self) -> usize {
         self.state.store.lock().expect("no panic").items.len()
     }
 }
 
 impl State {
+    fn core_of(&self, port: u16) -> u16 {
+        let cores = self.behaviour.cores.max(1);
+        ((port >> 1) + u16::from(self.behaviour.translated)) % cores
+    }
+
+    /// Answers what is asked about the server; `None` for the commands of a cache.
+    fn about(&self, command: &Command, core: u16) -> Option<Answer> {
+        let cores = self.behaviour.cores;
+        Some(match command {
+            Command::Info if cores > 0 => Answer::Text(format!("# Cluster\r\ncores:{cores}\r\n")),
+            Command::Info => Answer::Text("# Server\r\n".to_owned()),
+            Command::ClientInfo if cores > 0 => Answer::Text(format!("id=1 core={core} db=0\n")),
+            Command::ClientInfo => Answer::Text("id=1 db=0\n".to_owned()),
+            Command::Stats if cores > 0 => {
+                Answer::Raw(format!("STAT cores {cores}\r\nSTAT connection_core {core}\r\nEND\r\n"))
+            }
+            Command::Stats => Answer::Raw("STAT pid 1\r\nEND\r\n".to_owned()),
+            Command::ClusterSlots => match self.slots.lock().expect("no panic").clone() {
+                Some(slots) => Answer::Raw(slots),
+                None => Answer::Unknown,
+            },
+            Command::Get(key) | Command::Set(key, ..) | Command::Increment(key, _) => {
+                if cores > 0 {
+                    self.core_keys.lock().expect("no panic").push((core, key.clone()));
+                }
+                return None;
+            }
+            _ => return None,
+        })
+    }
+
     fn new(behaviour: Behaviour) -> Arc<State> {
         Arc::new(State {
             behaviour,
             started: Instant::now(),
             requests: AtomicU64::new(0),
             store: Mutex::default(),
+            slots: Mutex::default(),
+            core_keys: Mutex::default(),
         })
     }
 }
@@ -179,6 +244,9 @@ enum Answer {
     Deleted(bool),
     Refused,
     Hello(bool),
+    Text(String),
+    Raw(String),
+    Unknown,
     Garbage,
 }
 
@@ -190,7 +258,7 @@ enum Dialect {
     Meta,
 }
 
-fn serve(mut input: impl BufRead, mut output: impl Write, state: &State) {
+fn serve(mut input: impl BufRead, mut output: impl Write, state: &State, core: u16) {
     for served in 1.. {
         let first = match input.fill_buf() {
             Ok([]) | Err(_) => return,
@@ -212,7 +280,10 @@ fn serve(mut input: impl BufRead, mut output: impl Write, state: &State) {
             }
             _ => {}
         }
-        let answer = execute(command, state, number);
+        let answer = match state.about(&command, core) {
+            Some(answer) => answer,
+            None => execute(command, state, number),
+        };
         let bytes = match dialect {
             Dialect::Resp => resp_answer(answer),
             Dialect::Text => text_answer(answer),
@@ -241,6 +312,9 @@ fn execute(command: Command, state: &State, number: u64) -> Answer {
     match command {
         _ if fault == Fault::Garbage && now => Answer::Garbage,
         Command::Hello => Answer::Hello(state.behaviour.resp3),
+        Command::Info | Command::ClientInfo | Command::ClusterSlots | Command::Stats => {
+            unreachable!("answered before")
+        }
         Command::Get(key) => match store.read(&key, fault, now) {
             Some(value) => Answer::Value(key, value),
             None => Answer::Miss,
@@ -366,6 +440,9 @@ fn resp_answer(answer: Answer) -> Vec<u8> {
         Answer::Refused => b"-OOM no memory left\r\n".to_vec(),
         Answer::Hello(true) => b"%1\r\n+proto\r\n:3\r\n".to_vec(),
         Answer::Hello(false) => b"-ERR unknown command 'HELLO'\r\n".to_vec(),
+        Answer::Text(text) => bulk(Some(text.as_bytes())),
+        Answer::Raw(text) => text.into_bytes(),
+        Answer::Unknown => b"-ERR This instance has cluster support disabled\r\n".to_vec(),
         Answer::Garbage => b"HTTP/1.1 400 Bad Request\r\n".to_vec(),
     }
 }
@@ -394,7 +471,8 @@ fn text_answer(answer: Answer) -> Vec<u8> {
         Answer::Deleted(true) => b"DELETED\r\n".to_vec(),
         Answer::Deleted(false) => b"NOT_FOUND\r\n".to_vec(),
         Answer::Refused => b"SERVER_ERROR out of memory\r\n".to_vec(),
-        Answer::Hello(_) => b"ERROR\r\n".to_vec(),
+        Answer::Hello(_) | Answer::Text(_) | Answer::Unknown => b"ERROR\r\n".to_vec(),
+        Answer::Raw(text) => text.into_bytes(),
         Answer::Garbage => b"HTTP/1.1 400 Bad Request\r\n".to_vec(),
     }
 }
@@ -450,6 +528,9 @@ fn read_resp(input: &mut impl BufRead) -> Option<Command> {
         ("INCR", 2) => Command::Increment(words[1].clone(), true),
         ("MGET", _) => Command::MultiGet(words[1..].to_vec()),
         ("HELLO", 2) => Command::Hello,
+        ("INFO", 2) => Command::Info,
+        ("CLIENT", 2) => Command::ClientInfo,
+        ("CLUSTER", 2) => Command::ClusterSlots,
         other => panic!("an unexpected command: {other:?}"),
     })
 }
@@ -472,6 +553,7 @@ fn read_memcached(input: &mut impl BufRead) -> Option<(Command, Dialect)> {
             let value = bytes(input, length.parse().ok()?)?;
             (Command::Set(key.into(), value, ttl(ttl_s)), Dialect::Text)
         }
+        ["stats"] => (Command::Stats, Dialect::Text),
         ["delete", key] => (Command::Delete(key.into()), Dialect::Text),
         ["touch", key, seconds] => (touch(key, seconds)?, Dialect::Text),
         ["mg", key, "k", "v"] => (Command::Get(key.into()), Dialect::Meta),
