@@ -82,7 +82,10 @@ fn exchange(
         answer.extend_from_slice(&chunk[..bytes]);
         match is_whole(&answer) {
             Ok(true) => return Ok(answer),
-            Ok(false) if bytes > 0 && answer.len() <= ANSWER_BYTES_MAX => {}
+            Ok(false) if bytes == 0 => {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+            Ok(false) if answer.len() <= ANSWER_BYTES_MAX => {}
             Ok(false) => return Err(Problem::Refused("the reply never ends".to_owned())),
             Err(why) => return Err(Problem::Refused(why.to_owned())),
         }
@@ -292,7 +295,7 @@ mod tests {
         assert_eq!(connection_core(&mut stream, Protocol::Resp).expect("answered"), None);
         assert!(matches!(
             connection_core(&mut Canned::new(&["$5\r\nab"]), Protocol::Resp),
-            Err(Problem::Refused(_))
+            Err(Problem::Io(_))
         ));
     }
 

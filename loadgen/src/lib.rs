@@ -75,7 +75,9 @@ pub use hlog::{Log, read_log};
 pub use host::Fact;
 pub use prefill::{PrefillReport, prefill};
 pub use recorder::{Class, ClassRecord, LaneRecord, quantile_ns};
-pub use replay::{ReplayConfig, ReplayReport, replay, trace_name};
+pub use replay::{
+    Fill, ReplayConfig, ReplayPace, ReplayReport, replay, replay_history, replay_timed, trace_name,
+};
 pub use report::{PaceReport, Report, Verdict};
 pub use run::run;
 pub use selftest::{Measure, Selftest, selftest};

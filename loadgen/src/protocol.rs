@@ -144,6 +144,8 @@ pub(crate) struct Codec {
     heads: [Vec<u8>; OPS],
     /// What precedes each key of a read of several: its length, in RESP.
     key_head: Vec<u8>,
+    /// What precedes the key of a write without a lifetime, where the others have one.
+    bare_set: Option<Vec<u8>>,
     /// Whether the length of every key must be written out: in RESP, if it differs.
     writes_lengths: bool,
 }
@@ -160,7 +162,10 @@ impl Codec {
             Protocol::Meta => (meta::HEADS.map(<[u8]>::to_vec), Vec::new()),
         };
         let writes_lengths = is_resp && keys.one_len().is_none();
-        Codec { counters: keys.clone(), keys, protocol, heads, key_head, writes_lengths }
+        let bare_set = (is_resp && with_ttl)
+            .then(|| resp::heads(keys.one_len(), false)[Op::Set as usize].clone());
+        let counters = keys.clone();
+        Codec { counters, keys, protocol, heads, key_head, bare_set, writes_lengths }
     }
 
     /// The same codec with counters of this form, whose keys are as long as the others.
@@ -282,7 +287,13 @@ impl Codec {
     pub(crate) fn append_set(&self, key: u64, stamp: Stamp, values: &Values, out: &mut Vec<u8>) {
         let value_bytes = values.size_bytes(key, stamp.version);
         let ttl_ms = values.ttl_ms(key, stamp.version);
-        self.append_head(Op::Set, key, out);
+        match &self.bare_set {
+            Some(head) if ttl_ms.is_none() => {
+                out.extend_from_slice(head);
+                self.append_key(&self.keys, key, out);
+            }
+            _ => self.append_head(Op::Set, key, out),
+        }
         match self.protocol {
             Protocol::Resp | Protocol::Resp3 => {
                 out.extend_from_slice(b"\r\n$");

@@ -18,6 +18,7 @@ use crate::error::{EXIT_INVALID, EXIT_OK, EXIT_OVERLOADED, EXIT_WRONG};
 use crate::host::Fact;
 use crate::prefill::PrefillReport;
 use crate::recorder::{Class, ClassRecord, LaneRecord};
+use crate::replay::ReplayPace;
 use crate::series::{Second, mix_of};
 use crate::verify::WrongValue;
 use crate::worker::{Outcome, Steering, Stop};
@@ -104,6 +105,8 @@ pub struct Report {
     pub offered: Option<f64>,
     /// The numbers of every second of the measured phase in which a reply came.
     pub seconds: Vec<Second>,
+    /// The trace that was replayed, and how; `None` for a run.
+    pub trace: Option<(String, ReplayPace)>,
     /// What is known about the machine: names and texts.
     pub facts: Vec<Fact>,
     /// Requests that were never answered, measured or not.
@@ -214,6 +217,7 @@ impl Report {
             total,
             offered,
             seconds: phase.seconds,
+            trace: None,
             facts,
             unanswered: outcome.unanswered,
             connections_lost: outcome.connections_lost,

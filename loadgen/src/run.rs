@@ -22,7 +22,7 @@ use crate::rng::mix64;
 use crate::schedule::{
     End, Schedule, Segment, Spread, Times, Timetable, due_ns, first_index_at, sine,
 };
-use crate::source::RandomSource;
+use crate::source::{RandomSource, Source};
 use crate::sys::allowed_cpus;
 use crate::target::Targets;
 use crate::value::{Sizes, Values};
@@ -98,38 +98,71 @@ pub fn run(config: &RunConfig) -> Result<Report, Error> {
     if let Some(PrefillReport { verdict: Verdict::Wrong, .. }) = prefill {
         return Ok(Report::of_wrong_prefill(config, stage.run_id, facts, prefill));
     }
-    let spin = spins(config.pace)? && (config.load != Load::Closed || config.pace == Pace::Spin);
     let keys = KeySampler::new(config.key_dist, config.hot_one, config.keys, config.seed);
-    let churn_ns = config.churn.map(|rate| due_ns(rate, config.threads as u64));
-    let plans = arrivals
-        .into_iter()
-        .enumerate()
-        .map(|(worker, arrivals)| Plan {
-            arrivals,
-            source: RandomSource::new(
-                config.mix,
-                config.multiget,
-                keys.clone(),
-                config.seed,
-                worker,
-            ),
-            pipeline: config.pipeline,
-            read_through: config.read_through,
-            spin,
-            churn_ns,
+    let sources = (0..config.threads)
+        .map(|worker| {
+            RandomSource::new(config.mix, config.multiget, keys.clone(), config.seed, worker)
         })
         .collect();
+    carry_out(config, &stage, (arrivals, window), facts, sources, prefill)
+}
+
+/// Carries out an open loop whose requests come from `sources`, one for every worker.
+pub(crate) fn run_open<S: Source + Send>(
+    config: &RunConfig,
+    stage: &Stage,
+    table: &Timetable,
+    rate: Rate,
+    sources: Vec<S>,
+) -> Result<Report, Error> {
+    let window = window_of(config, table, rate);
+    let arrivals = open_arrivals(config, table);
+    carry_out(config, stage, (arrivals, window), host::facts(), sources, None)
+}
+
+fn carry_out<S: Source + Send>(
+    config: &RunConfig,
+    stage: &Stage,
+    (arrivals, window): (Vec<Arrivals>, Window),
+    facts: Vec<host::Fact>,
+    sources: Vec<S>,
+    prefill: Option<PrefillReport>,
+) -> Result<Report, Error> {
+    let spin = spins(config.pace)? && (config.load != Load::Closed || config.pace == Pace::Spin);
+    let churn_ns = config.churn.map(|rate| due_ns(rate, config.threads as u64));
+    let plan = |(arrivals, source)| Plan {
+        arrivals,
+        source,
+        pipeline: config.pipeline,
+        read_through: config.read_through,
+        spin,
+        churn_ns,
+    };
+    let plans = arrivals.into_iter().zip(sources).map(plan).collect();
     let recording = Recording { cut_from_ns: Some(window.start_ns), hlog: config.hlog.clone() };
     let phase = stage.crew.drive("run", &stage.codec, &stage.verifier, plans, &recording)?;
+    let targets = &stage.crew.targets;
     let setting = Setting {
         run_id: stage.run_id,
         facts,
         mode: if spin { Pace::Spin } else { Pace::Hybrid },
-        local: stage.crew.targets.are_local(),
-        targets: (0..stage.crew.targets.count()).map(|i| stage.crew.targets.name(i)).collect(),
+        local: targets.are_local(),
+        targets: (0..targets.count()).map(|index| targets.name(index)).collect(),
         window,
     };
     Ok(Report::new(config, setting, phase, prefill))
+}
+
+/// The share of every worker in an open loop.
+fn open_arrivals(config: &RunConfig, table: &Timetable) -> Vec<Arrivals> {
+    let workers = config.threads;
+    let backlog_max_ns = duration_ns(config.backlog_max);
+    (0..workers)
+        .map(|worker| Arrivals::Open {
+            schedule: Schedule::new(table, worker, workers),
+            backlog_max_ns,
+        })
+        .collect()
 }
 
 /// The arrivals of each worker, and where the measured phase lies.
@@ -139,13 +172,7 @@ fn plan_arrivals(config: &RunConfig) -> Result<(Vec<Arrivals>, Window), Error> {
     match config.load {
         Load::Open(rate) => {
             let (table, window) = timetable(config, rate)?;
-            let backlog_max_ns = duration_ns(config.backlog_max);
-            let arrivals = (0..workers)
-                .map(|worker| Arrivals::Open {
-                    schedule: Schedule::new(&table, worker, workers),
-                    backlog_max_ns,
-                })
-                .collect();
+            let arrivals = open_arrivals(config, &table);
             Ok((arrivals, window))
         }
         Load::Closed => {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use pinion_loadgen::{
-    Arrival, Error, Guards, KeyDist, KeySize, Load, Mix, Multiget, Pace, Preset, Profile, Protocol,
-    Rate, ReplayConfig, RunConfig, Steer, Ttl, ValueSize, Verify, parse_duration,
+    Arrival, Error, Fill, Guards, KeyDist, KeySize, Load, Mix, Multiget, Pace, Preset, Profile,
+    Protocol, Rate, ReplayConfig, ReplayPace, RunConfig, Steer, Ttl, ValueSize, Verify,
+    parse_duration,
 };
 
 /// Length of the measured phase without a flag that says it.
@@ -18,8 +19,10 @@ const LONG: Duration = Duration::from_secs(365 * 24 * 3600);
 pub(super) enum Command {
     /// Apply a load and measure it
     Run(Box<RunArgs>),
-    /// Replay a trace: read, and write what was missing
+    /// Replay a trace: in its order, at its times or at a rate
     Replay(Box<ReplayArgs>),
+    /// Say what a trace has in it
+    TraceInfo(TraceInfoArgs),
     /// Write every key once, and read all of them back
     Prefill(Box<PrefillArgs>),
     /// Measure this tool itself against a null server on loopback
@@ -177,10 +180,48 @@ pub(super) struct PrefillArgs {
 pub(super) struct ReplayArgs {
     #[command(flatten)]
     server: Server,
-    /// The trace, in the format CTR1
-    #[arg(long, value_name = "FILE.ctr.zst")]
+    /// The trace: CTR1, Twitter's CSV, CSV with named columns, or the text of memcached's watch or
+    /// Redis's MONITOR; plain or zstd
+    #[arg(long, value_name = "FILE")]
     pub(super) trace: PathBuf,
-    /// Most reads in flight; 1 keeps the exact sequence, more keeps the sequence of every key
+    /// Send at the times of the trace, so many times as fast; without it and --rate, as fast as the
+    /// order of the trace allows
+    #[arg(long, value_name = "X", group = "timed")]
+    speed: Option<f64>,
+    /// Send at this rate, evenly
+    #[arg(long, value_name = "R", group = "timed", conflicts_with = "speed")]
+    rate: Option<Rate>,
+    /// Whether a read that missed is followed by a write: auto (if the trace has no writes), always
+    /// or never
+    #[arg(long, default_value = "auto")]
+    pub(super) fill: Fill,
+    /// Connections of a timed replay [default: 50]
+    #[arg(long, value_name = "N", requires = "timed")]
+    connections: Option<usize>,
+    /// Worker threads of a timed replay [default: one per pinned CPU, else 1]
+    #[arg(long, value_name = "N", requires = "timed")]
+    threads: Option<usize>,
+    /// Stop a timed replay that falls further behind than this [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "timed")]
+    max_backlog: Option<Duration>,
+    /// Guards of a timed replay, as for run [default: strict]
+    #[arg(long, requires = "timed")]
+    guards: Option<Guards>,
+    /// Where keys go in a timed replay, as for run [default: none]
+    #[arg(long, requires = "timed")]
+    steer: Option<Steer>,
+    /// How a timed replay waits, as for run [default: auto]
+    #[arg(long, requires = "timed")]
+    pace: Option<Pace>,
+    /// Write a histogram per second and kind of a timed replay as an interval log
+    #[arg(long, value_name = "FILE", requires = "timed")]
+    hlog: Option<PathBuf>,
+    /// Write the percentiles as an HdrHistogram table: response times of a timed replay, else
+    /// service times of the reads
+    #[arg(long, value_name = "FILE")]
+    pub(super) hgrm: Option<PathBuf>,
+    /// Most requests in flight per connection; in a replay that is not timed, 1 keeps the exact
+    /// sequence, and more keeps the sequence of every key
     #[arg(long, value_name = "P", default_value_t = 1)]
     pipeline: usize,
     /// Replay only so many requests
@@ -192,20 +233,27 @@ pub(super) struct ReplayArgs {
     /// Lengths of the values if the trace has no sizes, as for run
     #[arg(long, value_name = "DIST", default_value = "64")]
     value_size: ValueSize,
-    /// Lifetimes of the values, as for run
+    /// Lifetimes of the values, as for run, in place of those of the trace
     #[arg(long, value_name = "DIST")]
     ttl: Option<Ttl>,
-    /// All values derive from it
+    /// All values derive from it, and the times of requests within a second
     #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// CPU to run on
-    #[arg(long, value_name = "CPU")]
-    pin: Option<usize>,
+    pub(super) seed: u64,
+    /// CPUs to run on; one, unless the replay is timed
+    #[arg(long, value_name = "CPU,...", value_delimiter = ',')]
+    pin: Vec<usize>,
     /// How values are checked: full, header or off
     #[arg(long, default_value = "full")]
     verify: Verify,
     #[command(flatten)]
     pub(super) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TraceInfoArgs {
+    /// The trace, in any form that replay reads
+    #[arg(value_name = "FILE")]
+    pub(super) trace: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -312,8 +360,42 @@ impl RunArgs {
 }
 
 impl ReplayArgs {
-    pub(super) fn config(&self) -> ReplayConfig {
-        ReplayConfig {
+    /// The pace of a timed replay.
+    pub(super) fn timed(&self) -> Option<ReplayPace> {
+        self.speed.map(ReplayPace::Speed).or(self.rate.map(ReplayPace::Rate))
+    }
+
+    pub(super) fn run_config(&self) -> RunConfig {
+        let usual = RunConfig::default();
+        RunConfig {
+            target: self.server.target.clone(),
+            protocol: self.server.protocol,
+            steer: self.steer.unwrap_or(usual.steer),
+            connections: self.connections.unwrap_or(usual.connections),
+            pipeline: self.pipeline,
+            backlog_max: self.max_backlog.unwrap_or(usual.backlog_max),
+            requests: self.requests,
+            key_size: self.key_size.clone(),
+            value_size: self.value_size.clone(),
+            ttl: self.ttl.clone(),
+            seed: self.seed,
+            threads: self.threads.unwrap_or(self.pin.len().max(1)),
+            pin: self.pin.clone(),
+            verify: self.verify,
+            pace: self.pace.unwrap_or(usual.pace),
+            guards: self.guards.unwrap_or(usual.guards),
+            hlog: self.hlog.clone(),
+            progress: self.output.progress(),
+            ..usual
+        }
+    }
+
+    pub(super) fn config(&self) -> Result<ReplayConfig, Error> {
+        if self.pin.len() > 1 {
+            let text = "--pin: a replay that is not timed runs on one CPU";
+            return Err(Error::Usage(text.to_owned()));
+        }
+        Ok(ReplayConfig {
             target: self.server.target.clone(),
             protocol: self.server.protocol,
             pipeline: self.pipeline,
@@ -321,11 +403,12 @@ impl ReplayArgs {
             key_size: self.key_size.clone(),
             value_size: self.value_size.clone(),
             ttl: self.ttl.clone(),
+            fill: self.fill,
             seed: self.seed,
-            pin: self.pin,
+            pin: self.pin.first().copied(),
             verify: self.verify,
             progress: self.output.progress(),
-        }
+        })
     }
 }
 

@@ -367,3 +367,17 @@ fn counters_have_keys_of_their_own_and_lengths_are_written_out() {
         assert_eq!(String::from_utf8(out).expect("text"), expected);
     }
 }
+
+#[test]
+fn writes_with_and_without_lifetimes_go_side_by_side() {
+    let sizes = Sizes::PerKey(vec![1, 1]);
+    let values = Values::new(1, 1, sizes, None, Protocol::Resp).with_key_ttls(vec![0, 7]);
+    let codec = Codec::new(Protocol::Resp, KeyFormat::new(RUN_PREFIX, 8, 2), true);
+    let (stamp, mut out) = (Stamp { version: 1, base: 1 }, Vec::new());
+    codec.append_set(0, stamp, &values, &mut out);
+    assert!(out.starts_with(b"*3\r\n$3\r\nSET\r\n$8\r\nkey:0000\r\n$1\r\n"));
+    out.clear();
+    codec.append_set(1, stamp, &values, &mut out);
+    assert!(out.starts_with(b"*5\r\n$3\r\nSET\r\n$8\r\nkey:0001\r\n$1\r\n"));
+    assert!(out.ends_with(b"\r\n$2\r\nEX\r\n$1\r\n7\r\n"));
+}

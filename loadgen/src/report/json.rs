@@ -27,8 +27,10 @@ pub(crate) fn run(report: &Report) -> Value {
     let fills = report.classes.iter().find(|(class, _)| *class == Class::Fill);
     json!({
         "schema": SCHEMA,
-        "command": "run",
+        "command": if report.trace.is_some() { "replay" } else { "run" },
         "config": config(&report.config),
+        "trace": report.trace.as_ref().map(|(name, _)| name.as_str()),
+        "replay_pace": report.trace.as_ref().map(|(_, pace)| pace.to_string()),
         "run_id": report.run_id,
         "verdict": report.verdict.name(),
         "reasons": report.reasons,
@@ -158,6 +160,10 @@ pub(crate) fn replay(report: &ReplayReport) -> Value {
         "hit_ratio": report.object_hit_ratio(),
         "byte_hit_ratio": report.byte_hit_ratio(),
         "hit_bytes": report.hit_bytes,
+        "writes": report.writes,
+        "deletes": report.deletes,
+        "read_service": quantiles(&report.read_service),
+        "write_service": quantiles(&report.write_service),
         "requested_bytes": report.requested_bytes,
         "fills": report.fills,
         "errors": report.errors,

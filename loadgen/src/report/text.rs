@@ -48,6 +48,9 @@ pub(crate) fn run(report: &Report) -> String {
         let seconds = prefill.duration_s;
         let _ = writeln!(out, "filled      {present} of {keys} keys present, in {seconds:.1} s");
     }
+    if let Some((name, pace)) = &report.trace {
+        let _ = writeln!(out, "trace       {name} at {pace}; its keys, operations and sizes");
+    }
     let _ = writeln!(out, "config      {}", config(&report.config));
     for (name, shown) in FACTS {
         if let Some((_, fact)) = report.facts.iter().find(|(fact, _)| *fact == name) {
@@ -177,8 +180,23 @@ pub(crate) fn replay(report: &ReplayReport) -> String {
     let _ = writeln!(out, "trace       {}", report.trace);
     let _ = writeln!(out, "hits        {}", report.hits);
     let _ = writeln!(out, "fills       {}", report.fills);
+    if report.writes + report.deletes > 0 {
+        let _ = writeln!(out, "writes      {}", report.writes);
+        let _ = writeln!(out, "deletes     {}", report.deletes);
+    }
     let _ = writeln!(out, "errors      {}", report.errors);
     let _ = writeln!(out, "wrong       {}", report.wrong);
+    let _ = writeln!(
+        out,
+        "service     {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "p50", "p90", "p99", "p99.9", "p99.99", "max", "mean"
+    );
+    for (name, service) in [("reads", &report.read_service), ("writes", &report.write_service)] {
+        if !service.is_empty() {
+            let _ = write!(out, "  {name:<9}");
+            times(service, &mut out);
+        }
+    }
     let cpu = report.client_cpu_ns_per_request();
     let cpu = cpu.map_or("n/a".to_owned(), |ns| format!("{ns:.0} ns per request"));
     let _ = writeln!(out, "client CPU  {cpu}");
