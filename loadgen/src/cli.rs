@@ -69,7 +69,7 @@ impl Cli {
             Command::Selftest(args) => {
                 let report = selftest(args.duration, &args.pin, args.output.progress())?;
                 args.output.emit(&report.text(), &report.json())?;
-                Ok(EXIT_OK)
+                Ok(report.exit_code())
             }
             Command::Report(args) => report(args),
         }

@@ -15,7 +15,7 @@ use crate::conn::Connection;
 use crate::connector::{self, Fresh, Wanted};
 use crate::error::Error;
 use crate::hlog::LogWriter;
-use crate::host::Stolen;
+use crate::host::{Stolen, Throttled};
 use crate::protocol::Codec;
 use crate::recorder::Recorder;
 use crate::series::{Collector, Cutter, Piece, Second};
@@ -62,6 +62,8 @@ pub(crate) struct Phase {
     pub(crate) start_ns: u64,
     /// Share of the machine's CPU time that the hypervisor took; `None` if it does not say.
     pub(crate) stolen: Option<f64>,
+    /// Times that a CPU was slowed down because of heat; `None` if the machine does not say.
+    pub(crate) throttled: Option<u64>,
     /// Why it ended early, if it did.
     pub(crate) stop: Stop,
 }
@@ -112,7 +114,7 @@ impl Crew {
             outcome: None,
         };
         let (wanted, fresh) = (wires.wanted, wires.fresh);
-        let stolen = Stolen::start();
+        let (stolen, throttled) = (Stolen::start(), Throttled::start());
 
         std::thread::scope(|scope| {
             scope.spawn(move || connector::serve(&self.targets, self.protocol, &wanted, &fresh));
@@ -151,7 +153,14 @@ impl Crew {
         outcome.recorder = recorder;
         let stop = Stop::from_code(stop.load(Ordering::Relaxed));
         let start_ns = start.get().copied().unwrap_or(0);
-        Ok(Phase { outcome, seconds, start_ns, stolen: stolen.share(), stop })
+        Ok(Phase {
+            outcome,
+            seconds,
+            start_ns,
+            stolen: stolen.share(),
+            throttled: throttled.events(),
+            stop,
+        })
     }
 
     /// Opens the connections, to the targets in turn, and deals them out: every worker has its

@@ -20,6 +20,7 @@ use crate::prefill::PrefillReport;
 use crate::recorder::{Class, ClassRecord, LaneRecord};
 use crate::replay::ReplayPace;
 use crate::series::{Second, mix_of};
+use crate::sys::perf;
 use crate::verify::WrongValue;
 use crate::worker::{Outcome, Steering, Stop};
 
@@ -121,6 +122,11 @@ pub struct Report {
     pub churned: u64,
     /// Counters that the server had lost, as seen by increments that brought 1 again.
     pub counters_restarted: u64,
+    /// Counters of the processor and the scheduler over all workers, the warm-up included, by
+    /// name; `None` where the machine does not count.
+    pub counters: Vec<(&'static str, Option<u64>)>,
+    /// CPUs that were slowed down because of heat, in events; `None` if the machine does not say.
+    pub throttled: Option<u64>,
     /// Where connections that were aimed at a core ended; all zero without steering.
     pub steering: Steering,
     /// Segments that TCP had to send again, on all connections.
@@ -225,6 +231,8 @@ impl Report {
             gap_s: outcome.gap_ns as f64 / 1e9,
             churned: outcome.churned,
             counters_restarted: outcome.counters_restarted,
+            counters: perf::NAMES.into_iter().zip(outcome.counters).collect(),
+            throttled: phase.throttled,
             steering: outcome.steering,
             retransmits: outcome.retransmits,
             switches: outcome.switches,
@@ -263,8 +271,14 @@ impl Report {
             .map_or((0, Vec::new()), |prefill| (prefill.wrong, prefill.wrong_values.clone()));
         let mut outcome = Outcome::new();
         (outcome.wrong_count, outcome.wrong) = (wrong, wrong_values);
-        let phase =
-            Phase { outcome, seconds: Vec::new(), start_ns: 0, stolen: None, stop: Stop::Wrong };
+        let phase = Phase {
+            outcome,
+            seconds: Vec::new(),
+            start_ns: 0,
+            stolen: None,
+            throttled: None,
+            stop: Stop::Wrong,
+        };
         Report::new(config, setting, phase, prefill)
     }
 

@@ -1,10 +1,12 @@
-//! What this tool itself costs and how late it sends, before anybody believes what it says of a
-//! server.
+//! What this tool itself costs, how late it sends, and whether its times count from the intended
+//! send, before anybody believes what it says of a server.
 //!
 //! The other side is a *null server* on loopback: it counts the bytes of reads of one known length
 //! and answers each with a miss, on a thread per connection. So nearly all of the time is the
 //! client's and the kernel's. The server shares the machine with the client; on a machine with few
 //! CPUs the figures are upper bounds.
+
+mod stall;
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -12,7 +14,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use crate::config::{Guards, Load, Mix, Protocol, Rate, RunConfig, ValueSize, Verify};
-use crate::error::Error;
+use crate::error::{EXIT_INVALID, EXIT_OK, Error};
 use crate::ledger::Stamp;
 use crate::recorder::quantile_ns;
 use crate::report::{Report, text};
@@ -40,11 +42,15 @@ pub struct Measure {
     pub lag_ns: [Option<u64>; 4],
 }
 
+pub use stall::StallCheck;
+
 /// The result of [`selftest()`].
 #[derive(Debug, Clone)]
 pub struct Selftest {
     /// The runs.
     pub measures: Vec<Measure>,
+    /// Whether response times count from the intended send times.
+    pub stall: StallCheck,
     /// Length of a value in bytes, and CPU nanoseconds to make it and to check it.
     pub checks: Vec<(usize, f64, f64)>,
 }
@@ -83,7 +89,8 @@ pub fn selftest(duration: Duration, pin: &[usize], progress: bool) -> Result<Sel
         let config = RunConfig { load, pipeline: 64, duration, ..base.clone() };
         measures.push(measure(format!("open, {per_second} per second"), &run(&config)?));
     }
-    Ok(Selftest { measures, checks: CHECKED_BYTES.map(check_cost).to_vec() })
+    let stall = stall::check(&base, duration)?;
+    Ok(Selftest { measures, stall, checks: CHECKED_BYTES.map(check_cost).to_vec() })
 }
 
 fn measure(name: String, report: &Report) -> Measure {
@@ -119,9 +126,12 @@ fn check_cost(bytes: usize) -> (usize, f64, f64) {
     (bytes, per_round(made_ns - start_ns), per_round(thread_cpu_ns() - made_ns))
 }
 
+fn failed(error: std::io::Error) -> Error {
+    Error::io("cannot listen on loopback", error)
+}
+
 /// Starts the null server; its threads end with the process.
 fn null_server() -> Result<String, Error> {
-    let failed = |error| Error::io("cannot listen on loopback", error);
     let listener = TcpListener::bind("127.0.0.1:0").map_err(failed)?;
     let target = listener.local_addr().map_err(failed)?.to_string();
     std::thread::spawn(move || {
@@ -149,6 +159,12 @@ fn answer(mut stream: TcpStream) {
 }
 
 impl Selftest {
+    /// The process exit code: INVALID if times do not count from the intended send.
+    #[must_use]
+    pub fn exit_code(&self) -> i32 {
+        if self.stall.passes { EXIT_OK } else { EXIT_INVALID }
+    }
+
     /// The text report.
     #[must_use]
     pub fn text(&self) -> String {
@@ -166,6 +182,17 @@ impl Selftest {
             }
             out.push('\n');
         }
+        let StallCheck { period, stall, distance, coordinated_distance, passes, .. } = &self.stall;
+        let verdict = if *passes { "OK" } else { "INVALID" };
+        let _ = writeln!(
+            out,
+            "\na server that stops for {stall:?} every {period:?}: responses {:.2} % off the closed \
+             form (at most {} %), {verdict};\nfrom the actual sends without a pipeline it would \
+             be {:.1} %",
+            distance * 100.0,
+            stall::DISTANCE_MAX * 100.0,
+            coordinated_distance * 100.0
+        );
         let _ = writeln!(out, "\n{:<36}{:>12} {:>12}", "values", "make ns", "check ns");
         for (bytes, make_ns, check_ns) in &self.checks {
             let _ =
@@ -198,7 +225,21 @@ impl Selftest {
                 serde_json::json!({ "bytes": bytes, "make_ns": make_ns, "check_ns": check_ns })
             })
             .collect();
-        serde_json::json!({ "command": "selftest", "measures": measures, "checks": checks })
+        let stall = serde_json::json!({
+            "period_s": self.stall.period.as_secs_f64(),
+            "stall_s": self.stall.stall.as_secs_f64(),
+            "requests": self.stall.requests,
+            "distance": self.stall.distance,
+            "distance_max": stall::DISTANCE_MAX,
+            "coordinated_distance": self.stall.coordinated_distance,
+            "passes": self.stall.passes,
+        });
+        serde_json::json!({
+            "command": "selftest",
+            "measures": measures,
+            "stall": stall,
+            "checks": checks,
+        })
     }
 }
 

@@ -15,6 +15,7 @@
 //! for kernels older than 5.11, which lack `epoll_pwait2`).
 
 mod dial;
+pub(crate) mod perf;
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};

@@ -34,7 +34,7 @@ use crate::protocol::Op;
 use crate::recorder::LaneRecord;
 use crate::source::Source;
 use crate::steer::Placement;
-use crate::sys::{Epoll, Event, Wait, involuntary_switches, monotonic_ns, thread_cpu_ns};
+use crate::sys::{Epoll, Event, Wait, involuntary_switches, monotonic_ns, perf, thread_cpu_ns};
 
 pub use parts::Steering;
 pub(crate) use parts::{Arrivals, Links, Outcome, Plan, Progress, Shared, Stop};
@@ -180,6 +180,7 @@ impl<'a, S: Source> Worker<'a, S> {
         if let Some(gap_ns) = self.churn_ns {
             self.next_churn_ns = start_ns.saturating_add(gap_ns);
         }
+        let mut counters = perf::Counters::start();
         let switches_before = involuntary_switches();
         std::thread::sleep(Duration::from_nanos(start_ns.saturating_sub(monotonic_ns())));
         let mut events: Vec<Event> = Vec::new();
@@ -212,6 +213,7 @@ impl<'a, S: Source> Worker<'a, S> {
             }
             self.publish(now_ns);
         }
+        self.out.counters = counters.read();
         self.out.switches = involuntary_switches().saturating_sub(switches_before);
         Ok(self.end())
     }

@@ -104,6 +104,9 @@ fn doubts(report: &Report) -> Vec<String> {
     if let Some(stolen) = report.stolen.filter(|&stolen| stolen > STOLEN_MAX) {
         doubts.push(format!("the hypervisor took {:.2} % of the CPU time", stolen * 100.0));
     }
+    if let Some(events @ 1..) = report.throttled {
+        doubts.push(format!("CPUs were slowed down because of heat {events} times"));
+    }
     if report.local && report.retransmits > 0 {
         doubts.push(format!("TCP sent {} segments again on loopback", report.retransmits));
     }

@@ -25,7 +25,7 @@ pub(crate) fn run(report: &Report) -> Value {
         .chain([("all".to_owned(), class_record(&report.total))])
         .collect();
     let fills = report.classes.iter().find(|(class, _)| *class == Class::Fill);
-    json!({
+    let mut value = json!({
         "schema": SCHEMA,
         "command": if report.trace.is_some() { "replay" } else { "run" },
         "config": config(&report.config),
@@ -47,6 +47,25 @@ pub(crate) fn run(report: &Report) -> Value {
         "byte_hit_ratio": report.byte_hit_ratio(),
         "errors": report.errors(),
         "first_error": report.first_error,
+        "prefill": report.prefill.as_ref().map(prefill),
+        "classes": classes,
+        "targets": report.targets.iter().map(|(name, lane)| target(name, lane)).collect::<Value>(),
+        "seconds": report.seconds.iter().map(second).collect::<Value>(),
+        "host": report
+            .facts
+            .iter()
+            .map(|(name, fact)| ((*name).to_owned(), Value::from(fact.as_str())))
+            .collect::<Map<String, Value>>(),
+    });
+    if let (Value::Object(all), Value::Object(health)) = (&mut value, health(report)) {
+        all.extend(health);
+    }
+    value
+}
+
+/// What happened to the run beside its load: more names on the same level.
+fn health(report: &Report) -> Value {
+    json!({
         "unanswered": report.unanswered,
         "connections_lost": report.connections_lost,
         "reconnected": report.reconnected,
@@ -56,6 +75,12 @@ pub(crate) fn run(report: &Report) -> Value {
         "steering": (report.config.steer != Steer::None).then(|| steering(report.steering)),
         "retransmits": report.retransmits,
         "involuntary_switches": report.switches,
+        "counters": report
+            .counters
+            .iter()
+            .map(|(name, count)| ((*name).to_owned(), Value::from(*count)))
+            .collect::<Map<String, Value>>(),
+        "throttled": report.throttled,
         "busy": report.busy,
         "stolen": report.stolen,
         "wrong": report.wrong,
@@ -68,15 +93,6 @@ pub(crate) fn run(report: &Report) -> Value {
             "polling_ns": report.pace.polling_ns,
             "late": quantiles(&report.pace.late),
         },
-        "prefill": report.prefill.as_ref().map(prefill),
-        "classes": classes,
-        "targets": report.targets.iter().map(|(name, lane)| target(name, lane)).collect::<Value>(),
-        "seconds": report.seconds.iter().map(second).collect::<Value>(),
-        "host": report
-            .facts
-            .iter()
-            .map(|(name, fact)| ((*name).to_owned(), Value::from(fact.as_str())))
-            .collect::<Map<String, Value>>(),
     })
 }
 

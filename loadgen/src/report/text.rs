@@ -42,6 +42,11 @@ pub(crate) fn run(report: &Report) -> String {
     let cpu = report.client_cpu_ns_per_request();
     let cpu = cpu.map_or("n/a".to_owned(), |ns| format!("{ns:.0} ns per request"));
     let _ = writeln!(out, "client CPU  {cpu}");
+    let counters = report.counters.iter().map(|(name, count)| {
+        let count = count.map_or("n/a".to_owned(), |count| count.to_string());
+        format!("{} {count}", name.replace('_', " "))
+    });
+    let _ = writeln!(out, "counters    {}", counters.collect::<Vec<_>>().join(", "));
     pacing(report, &mut out);
     if let Some(prefill) = &report.prefill {
         let (present, keys) = (prefill.present, prefill.keys);

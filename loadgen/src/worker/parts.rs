@@ -12,6 +12,7 @@ use crate::recorder::{LaneRecord, Recorder};
 use crate::schedule::Schedule;
 use crate::series::Cutter;
 use crate::steer::Placement;
+use crate::sys::perf;
 use crate::verify::{Verifier, WrongValue};
 
 /// What decides when a worker sends.
@@ -185,6 +186,8 @@ pub(crate) struct Outcome {
     pub(crate) churned: u64,
     /// Counters that the server had lost, as seen by increments that brought 1 again.
     pub(crate) counters_restarted: u64,
+    /// Counters of the processor and the scheduler, in the order of [`perf::NAMES`].
+    pub(crate) counters: [Option<u64>; perf::COUNTERS],
     /// Where connections that were aimed at a core ended.
     pub(crate) steering: Steering,
     /// Segments that TCP had to send again.
@@ -217,6 +220,7 @@ impl Outcome {
             gap_ns: 0,
             churned: 0,
             counters_restarted: 0,
+            counters: [None; perf::COUNTERS],
             steering: Steering::default(),
             retransmits: 0,
             switches: 0,
@@ -242,6 +246,10 @@ impl Outcome {
         self.gap_ns += other.gap_ns;
         self.churned += other.churned;
         self.counters_restarted += other.counters_restarted;
+        for (counter, other) in self.counters.iter_mut().zip(other.counters) {
+            // A sum that lacks a part would mislead.
+            *counter = counter.zip(other).map(|(count, other)| count + other);
+        }
         self.steering.merge(other.steering);
         self.retransmits += other.retransmits;
         self.switches += other.switches;
