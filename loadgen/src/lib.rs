@@ -80,7 +80,7 @@ pub use replay::{
 };
 pub use report::{PaceReport, Report, Verdict};
 pub use run::run;
-pub use selftest::{Measure, Selftest, StallCheck, selftest};
+pub use selftest::{Cost, Measure, Selftest, StallCheck, selftest};
 pub use series::Second;
 pub use verify::{WrongKind, WrongValue};
 pub use worker::Steering;

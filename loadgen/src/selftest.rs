@@ -6,6 +6,7 @@
 //! client's and the kernel's. The server shares the machine with the client; on a machine with few
 //! CPUs the figures are upper bounds.
 
+mod bare;
 mod stall;
 
 use std::fmt::Write as _;
@@ -15,7 +16,9 @@ use std::time::Duration;
 
 use crate::config::{Guards, Load, Mix, Protocol, Rate, RunConfig, ValueSize, Verify};
 use crate::error::{EXIT_INVALID, EXIT_OK, Error};
+use crate::keys::{KeyFormat, RUN_PREFIX};
 use crate::ledger::Stamp;
+use crate::protocol::Codec;
 use crate::recorder::quantile_ns;
 use crate::report::{Report, text};
 use crate::run::run;
@@ -44,17 +47,36 @@ pub struct Measure {
 
 pub use stall::StallCheck;
 
+/// What a request costs this tool, beside a client that does nothing but move the same bytes.
+#[derive(Debug, Clone)]
+pub struct Cost {
+    /// Connections.
+    pub connections: usize,
+    /// Outstanding requests per connection.
+    pub pipeline: usize,
+    /// CPU nanoseconds of this tool per request; the median of the rounds.
+    pub own_ns: f64,
+    /// CPU nanoseconds of the bare client per request; the median of the rounds.
+    pub bare_ns: f64,
+    /// The median, the smallest and the largest of the rounds' ratios.
+    pub ratios: [f64; 3],
+}
+
 /// The result of [`selftest()`].
 #[derive(Debug, Clone)]
 pub struct Selftest {
     /// The runs.
     pub measures: Vec<Measure>,
+    /// CPU per request beside a bare client.
+    pub costs: Vec<Cost>,
     /// Whether response times count from the intended send times.
     pub stall: StallCheck,
     /// Length of a value in bytes, and CPU nanoseconds to make it and to check it.
     pub checks: Vec<(usize, f64, f64)>,
 }
 
+/// Rounds in which the CPU per request is compared with that of the bare client, in turns.
+const COST_ROUNDS: u32 = 5;
 /// Shortest open loop: at one request per second a shorter one might have none.
 const OPEN_MIN: Duration = Duration::from_secs(2);
 
@@ -76,12 +98,18 @@ pub fn selftest(duration: Duration, pin: &[usize], progress: bool) -> Result<Sel
         progress,
         ..RunConfig::default()
     };
-    let mut measures = Vec::new();
+    let (mut measures, mut costs) = (Vec::new(), Vec::new());
     for (connections, pipeline) in [(50, 1), (50, 16)] {
-        let duration = duration / 2;
-        let config = RunConfig { connections, pipeline, duration, ..base.clone() };
+        let config = RunConfig {
+            connections,
+            pipeline,
+            duration: duration / (2 * COST_ROUNDS),
+            ..base.clone()
+        };
         let name = format!("closed, {connections} connections, pipeline {pipeline}");
-        measures.push(measure(name, &run(&config)?));
+        let (cost, report) = compare_cost(&config)?;
+        costs.push(cost);
+        measures.push(measure(name, &report));
     }
     for per_second in [1, 1_000, 100_000] {
         let load = Load::Open(Rate { millihertz: per_second * 1000 });
@@ -90,7 +118,44 @@ pub fn selftest(duration: Duration, pin: &[usize], progress: bool) -> Result<Sel
         measures.push(measure(format!("open, {per_second} per second"), &run(&config)?));
     }
     let stall = stall::check(&base, duration)?;
-    Ok(Selftest { measures, stall, checks: CHECKED_BYTES.map(check_cost).to_vec() })
+    Ok(Selftest { measures, costs, stall, checks: CHECKED_BYTES.map(check_cost).to_vec() })
+}
+
+/// Measures this tool and the bare client in turns.
+fn compare_cost(config: &RunConfig) -> Result<(Cost, Report), Error> {
+    let keys = KeyFormat::sized(RUN_PREFIX, &config.key_size, config.keys);
+    let mut request = Vec::new();
+    Codec::new(config.protocol, keys, false).append_get(7, &mut request);
+    let shape = (config.connections, config.pipeline);
+    let (mut own, mut bare, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let mut last = None;
+    for _ in 0..COST_ROUNDS {
+        let report = run(config)?;
+        let own_ns = report.client_cpu_ns_per_request().unwrap_or(f64::NAN);
+        let bare_ns = bare::cpu_ns_per_request(
+            &config.target,
+            &request,
+            shape,
+            config.warmup + config.duration,
+            &config.pin,
+        )?;
+        own.push(own_ns);
+        bare.push(bare_ns);
+        ratios.push(own_ns / bare_ns);
+        last = Some(report);
+    }
+    let report = last.ok_or_else(|| Error::Usage("a selftest has rounds".to_owned()))?;
+    let [own_ns, _, _] = spread(own);
+    let [bare_ns, _, _] = spread(bare);
+    let (connections, pipeline) = shape;
+    let cost = Cost { connections, pipeline, own_ns, bare_ns, ratios: spread(ratios) };
+    Ok((cost, report))
+}
+
+/// The median, the smallest and the largest.
+fn spread(mut numbers: Vec<f64>) -> [f64; 3] {
+    numbers.sort_by(f64::total_cmp);
+    [numbers[numbers.len() / 2], numbers[0], numbers[numbers.len() - 1]]
 }
 
 fn measure(name: String, report: &Report) -> Measure {
@@ -182,6 +247,19 @@ impl Selftest {
             }
             out.push('\n');
         }
+        let _ = writeln!(
+            out,
+            "\n{:<36}{:>12} {:>12} {:>12} {:>21}",
+            "CPU ns per request", "this tool", "bare client", "ratio", "range"
+        );
+        for Cost { connections, pipeline, own_ns, bare_ns, ratios: [ratio, least, most] } in
+            &self.costs
+        {
+            let name = format!("{connections} connections, pipeline {pipeline}");
+            let range = format!("{least:.3} to {most:.3}");
+            let _ =
+                writeln!(out, "{name:<36}{own_ns:>12.0} {bare_ns:>12.0} {ratio:>12.3} {range:>21}");
+        }
         let StallCheck { period, stall, distance, coordinated_distance, passes, .. } = &self.stall;
         let verdict = if *passes { "OK" } else { "INVALID" };
         let _ = writeln!(
@@ -225,6 +303,21 @@ impl Selftest {
                 serde_json::json!({ "bytes": bytes, "make_ns": make_ns, "check_ns": check_ns })
             })
             .collect();
+        let costs: Vec<serde_json::Value> = self
+            .costs
+            .iter()
+            .map(|cost| {
+                serde_json::json!({
+                    "connections": cost.connections,
+                    "pipeline": cost.pipeline,
+                    "client_cpu_ns_per_request": cost.own_ns,
+                    "bare_cpu_ns_per_request": cost.bare_ns,
+                    "ratio": cost.ratios[0],
+                    "ratio_min": cost.ratios[1],
+                    "ratio_max": cost.ratios[2],
+                })
+            })
+            .collect();
         let stall = serde_json::json!({
             "period_s": self.stall.period.as_secs_f64(),
             "stall_s": self.stall.stall.as_secs_f64(),
@@ -237,6 +330,7 @@ impl Selftest {
         serde_json::json!({
             "command": "selftest",
             "measures": measures,
+            "costs": costs,
             "stall": stall,
             "checks": checks,
         })
@@ -246,8 +340,6 @@ impl Selftest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::{KeyFormat, RUN_PREFIX};
-    use crate::protocol::Codec;
 
     #[test]
     fn the_null_server_knows_the_length_of_a_request() {

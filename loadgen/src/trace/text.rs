@@ -372,7 +372,7 @@ mod tests {
         assert_eq!(history.passed_over, 1, "a command that is none of ours");
         assert_eq!(history.trace.keys[..9], [0, 1, 2, 3, 4, 5, 6, 0, 1]);
         assert_eq!(history.key_ttls_s.as_ref().expect("one")[0], 3600);
-        assert_eq!(history.trace.key_sizes.as_ref().expect("some")[..2], [1, 2]);
+        assert_eq!(history.trace.key_sizes.as_ref().expect("some")[..3], [1, 1, 2]);
         let ops = history.ops.as_ref().expect("not only reads");
         assert_eq!((ops[999], ops[1000], ops[1001]), (R, W, Delete));
         let times_ns = history.times_ns.expect("times");
