@@ -6,7 +6,7 @@ use std::path::Path;
 
 use clap::Parser;
 use pinion_loadgen::{
-    EXIT_OK, Error, read_log, replay_history, replay_timed, selftest, trace, trace_name,
+    EXIT_OK, Error, read_log, replay_history, replay_timed, selftest, sweep, trace, trace_name,
 };
 
 use args::Command;
@@ -14,7 +14,7 @@ use args::Command;
 /// Load generator for caches: latency from the intended send time, and every value checked.
 ///
 /// Exit codes: 0 fine, 1 usage, 2 the numbers are invalid, 3 overloaded, 4 the server returned a
-/// wrong value.
+/// wrong value, 5 no rate of a sweep keeps its objective.
 #[derive(Debug, Parser)]
 #[command(name = "pinion-loadgen", version, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -58,6 +58,11 @@ impl Cli {
             }
             Command::Prefill(args) => {
                 let report = pinion_loadgen::prefill(&args.workload.config())?;
+                args.workload.output.emit(&report.text(), &report.json())?;
+                Ok(report.exit_code())
+            }
+            Command::Sweep(args) => {
+                let report = sweep(&args.config()?)?;
                 args.workload.output.emit(&report.text(), &report.json())?;
                 Ok(report.exit_code())
             }

@@ -55,6 +55,7 @@ mod selftest;
 mod series;
 mod source;
 mod steer;
+mod sweep;
 #[expect(unsafe_code, reason = "the one file with system calls that std does not offer")]
 mod sys;
 mod target;
@@ -70,7 +71,9 @@ pub use config::{
     Step, TARGETS_MAX, THREADS_MAX, Ttl, VALUE_BYTES_MAX, ValueSize, Verify, Weighted,
     parse_duration,
 };
-pub use error::{EXIT_INVALID, EXIT_OK, EXIT_OVERLOADED, EXIT_USAGE, EXIT_WRONG, Error};
+pub use error::{
+    EXIT_INVALID, EXIT_OBJECTIVE, EXIT_OK, EXIT_OVERLOADED, EXIT_USAGE, EXIT_WRONG, Error,
+};
 pub use hlog::{Log, read_log};
 pub use host::Fact;
 pub use prefill::{PrefillReport, prefill};
@@ -82,5 +85,6 @@ pub use report::{PaceReport, Report, Verdict};
 pub use run::run;
 pub use selftest::{Cost, Measure, Selftest, StallCheck, selftest};
 pub use series::Second;
+pub use sweep::{Objective, Point, REPEATS_MAX, SweepConfig, SweepReport, sweep};
 pub use verify::{WrongKind, WrongValue};
 pub use worker::Steering;

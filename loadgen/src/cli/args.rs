@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use pinion_loadgen::{
-    Arrival, Error, Fill, Guards, KeyDist, KeySize, Load, Mix, Multiget, Pace, Preset, Profile,
-    Protocol, Rate, ReplayConfig, ReplayPace, RunConfig, Steer, Ttl, ValueSize, Verify,
-    parse_duration,
+    Arrival, Error, Fill, Guards, KeyDist, KeySize, Load, Mix, Multiget, Objective, Pace, Preset,
+    Profile, Protocol, Rate, ReplayConfig, ReplayPace, RunConfig, Steer, SweepConfig, Ttl,
+    ValueSize, Verify, parse_duration,
 };
 
 /// Length of the measured phase without a flag that says it.
@@ -19,6 +19,8 @@ const LONG: Duration = Duration::from_secs(365 * 24 * 3600);
 pub(super) enum Command {
     /// Apply a load and measure it
     Run(Box<RunArgs>),
+    /// Find the highest rate that keeps an objective for the response times
+    Sweep(Box<SweepArgs>),
     /// Replay a trace: in its order, at its times or at a rate
     Replay(Box<ReplayArgs>),
     /// Say what a trace has in it
@@ -171,6 +173,51 @@ pub(super) struct RunArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct SweepArgs {
+    #[command(flatten)]
+    pub(super) workload: Workload,
+    /// The objective, such as p99<500us; all of several must be kept
+    #[arg(long, value_name = "pQ<TIME", required = true)]
+    slo: Vec<Objective>,
+    /// Lowest rate
+    #[arg(long, value_name = "R")]
+    from: Rate,
+    /// Highest rate
+    #[arg(long, value_name = "R")]
+    to: Rate,
+    /// Measurements of each rate that is confirmed
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    repeats: usize,
+    /// Length of one measurement
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
+    duration: Duration,
+    /// Length of the phase before each that is not measured
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "1s")]
+    warmup: Duration,
+    /// As for run
+    #[arg(long, value_name = "DIST")]
+    key_dist: Option<KeyDist>,
+    /// As for run
+    #[arg(long)]
+    mix: Option<Mix>,
+    /// How send times are spread: const or poisson
+    #[arg(long, value_name = "ARRIVAL", default_value = "poisson")]
+    arrival: Arrival,
+    /// Write every key first, and read all of them back
+    #[arg(long)]
+    prefill: bool,
+    /// Write a key after its read missed
+    #[arg(long)]
+    read_through: bool,
+    /// As for run
+    #[arg(long, default_value = "auto")]
+    pace: Pace,
+    /// As for run
+    #[arg(long, default_value = "strict")]
+    guards: Guards,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct PrefillArgs {
     #[command(flatten)]
     pub(super) workload: Workload,
@@ -313,6 +360,29 @@ impl Workload {
             config.ttl.clone_from(&self.ttl);
         }
         config
+    }
+}
+
+impl SweepArgs {
+    pub(super) fn config(&self) -> Result<SweepConfig, Error> {
+        if matches!(self.arrival, Arrival::File(_)) {
+            return Err(Error::Usage("--arrival file has a rate of its own".to_owned()));
+        }
+        let preset = self.workload.config();
+        let run = RunConfig {
+            arrival: self.arrival.clone(),
+            duration: self.duration,
+            warmup: self.warmup,
+            key_dist: self.key_dist.unwrap_or(preset.key_dist),
+            mix: self.mix.unwrap_or(preset.mix),
+            prefill: self.prefill,
+            read_through: self.read_through || preset.read_through,
+            pace: self.pace,
+            guards: self.guards,
+            ..preset
+        };
+        let (from, to, repeats) = (self.from, self.to, self.repeats);
+        Ok(SweepConfig { run, objectives: self.slo.clone(), from, to, repeats })
     }
 }
 
