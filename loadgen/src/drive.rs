@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Barrier, OnceLock};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::Protocol;
@@ -52,6 +53,14 @@ pub(crate) struct Recording {
     pub(crate) hlog: Option<PathBuf>,
 }
 
+impl Recording {
+    fn start_log(&self) -> Result<Option<LogWriter>, Error> {
+        let ahead = Duration::from_nanos(self.cut_from_ns.unwrap_or(0));
+        let create = |path| LogWriter::create(path, SystemTime::now() + ahead);
+        self.hlog.as_deref().map(create).transpose()
+    }
+}
+
 /// A finished phase.
 pub(crate) struct Phase {
     /// What all workers together brought.
@@ -91,10 +100,7 @@ impl Crew {
         let workers = plans.len();
         raise_file_limit((self.connections * 2 + FILES_BESIDE) as u64);
         let hands = self.open(workers)?;
-        let log = recording.hlog.as_deref().map(|path| {
-            let ahead = Duration::from_nanos(recording.cut_from_ns.unwrap_or(0));
-            LogWriter::create(path, SystemTime::now() + ahead)
-        });
+        let log = recording.start_log()?;
         let stop = AtomicU8::new(Stop::No as u8);
         let shared = Shared {
             codec,
@@ -110,7 +116,7 @@ impl Crew {
         let mut reporter = Reporter {
             label: self.progress.then_some(label),
             progress: &progress,
-            collector: Collector::new(wires.spares, log.transpose()?),
+            collector: Collector::new(wires.spares, log),
             outcome: None,
         };
         let (wanted, fresh) = (wires.wanted, wires.fresh);
@@ -139,13 +145,7 @@ impl Crew {
             }
             drop(wires.news);
             let reported = reporter.listen(&wires.heard);
-            let worked: Result<Vec<()>, Error> = handles
-                .into_iter()
-                .map(|handle| match handle.join() {
-                    Ok(result) => result,
-                    Err(panic) => std::panic::resume_unwind(panic),
-                })
-                .collect();
+            let worked: Result<Vec<()>, Error> = handles.into_iter().map(joined).collect();
             worked.and(reported)
         })?;
         let (recorder, seconds) = reporter.collector.into_parts()?;
@@ -266,6 +266,13 @@ impl Reporter<'_> {
             done - done_before
         );
         done
+    }
+}
+
+fn joined(handle: ScopedJoinHandle<'_, Result<(), Error>>) -> Result<(), Error> {
+    match handle.join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
     }
 }
 

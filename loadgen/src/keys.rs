@@ -2,7 +2,8 @@
 //!
 //! A key is a prefix and its number in decimal, padded with zeros to its length, as
 //! `key:000000000042`; without the prefix where the length leaves no room for it. The length is
-//! the same for all keys, or drawn by a digest of the number. Neither depends on the seed. Replays have a prefix of their own, because a run on the same server would
+//! the same for all keys, or drawn by a digest of the number. Neither depends on the seed. Replays
+//! have a prefix of their own, because a run on the same server would
 //! take their values, whose lengths come from the trace, for damaged ones.
 //!
 //! Cost: one copy of the pattern and a division per digit, and a look into a table of 1 KiB where

@@ -16,6 +16,7 @@ use crate::config::{Load, Pace, RunConfig};
 use crate::drive::Phase;
 use crate::error::{EXIT_INVALID, EXIT_OK, EXIT_OVERLOADED, EXIT_WRONG};
 use crate::host::Fact;
+use crate::pace::PaceCost;
 use crate::prefill::PrefillReport;
 use crate::recorder::{Class, ClassRecord, LaneRecord};
 use crate::replay::ReplayPace;
@@ -74,6 +75,13 @@ pub struct PaceReport {
     pub polling_ns: u64,
     /// Nanoseconds from a send time to the end of the sleep that aimed at it, where it was late.
     pub late: Histogram<u64>,
+}
+
+impl PaceReport {
+    fn new(mode: Pace, cost: PaceCost) -> PaceReport {
+        let PaceCost { sleeps, idle_polls, polling_ns, late } = cost;
+        PaceReport { mode, sleeps, idle_polls, polling_ns, late }
+    }
 }
 
 /// The result of [`crate::run()`].
@@ -243,13 +251,7 @@ impl Report {
             wrong: outcome.wrong_count,
             wrong_values: outcome.wrong,
             client_cpu_ns: outcome.cpu_ns,
-            pace: PaceReport {
-                mode,
-                sleeps: outcome.pace.sleeps,
-                idle_polls: outcome.pace.idle_polls,
-                polling_ns: outcome.pace.polling_ns,
-                late: outcome.pace.late,
-            },
+            pace: PaceReport::new(mode, outcome.pace),
             prefill,
         };
         guard::judge(&mut report, phase.stop);

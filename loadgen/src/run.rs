@@ -53,7 +53,8 @@ impl Stage {
         let (targets, placement) = targets.steered(config.steer, config.protocol)?;
         if targets.count() * config.threads > config.connections {
             return Err(Error::Usage(format!(
-                "--connections {} is too few: every thread needs one to each of {} targets or cores",
+                "--connections {} is too few: every thread needs one to each of {} targets or \
+                 cores",
                 config.connections,
                 targets.count()
             )));

@@ -264,8 +264,8 @@ impl Selftest {
         let verdict = if *passes { "OK" } else { "INVALID" };
         let _ = writeln!(
             out,
-            "\na server that stops for {stall:?} every {period:?}: responses {:.2} % off the closed \
-             form (at most {} %), {verdict};\nfrom the actual sends without a pipeline it would \
+            "\na server that stops for {stall:?} every {period:?}: responses {:.2} % off the \
+             closed form (at most {} %), {verdict};\nfrom the actual sends without a pipeline it would \
              be {:.1} %",
             distance * 100.0,
             stall::DISTANCE_MAX * 100.0,

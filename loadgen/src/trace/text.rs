@@ -1,11 +1,11 @@
 //! Traces in text: a line per request, read once from the first to the last.
 //!
-//! | form | a line |
-//! | --- | --- |
-//! | `twitter` | `timestamp,key,key size,value size,client id,operation,TTL` (github.com/twitter/cache-trace) |
-//! | `csv` | a head that names columns, then values: `key` is needed; `time` (or `timestamp`, `ts`), `size` (or `value_size`), `op` and `ttl` are used, others are not |
-//! | `watch` | memcached's `watch fetchers mutations`: `ts=1.5 gid=1 type=item_get key=... status=...` |
-//! | `monitor` | Redis's `MONITOR`: `1339518083.107412 [0 127.0.0.1:60866] "set" "key" "value"` |
+//! - *Twitter* (github.com/twitter/cache-trace): seven columns, `timestamp,key,key size,value
+//!   size,client id,operation,TTL`.
+//! - *CSV*: a head that names columns, then values. `key` is needed; `time` (or `timestamp`, `ts`),
+//!   `size` (or `value_size`), `op` (or `operation`) and `ttl` are used, others are not.
+//! - *watch*: memcached's `watch fetchers mutations`, `ts=1.5 gid=1 type=item_get key=...`.
+//! - *MONITOR* of Redis: `1339518083.107412 [0 127.0.0.1:60866] "set" "key" "value"`.
 //!
 //! Reads are reads, writes of every kind (`set`, `add`, `replace`, `cas`, `append`, `prepend`,
 //! `incr`, `decr`) are writes of a whole value, and deletions are deletions; lines of other
