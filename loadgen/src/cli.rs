@@ -5,14 +5,16 @@ mod args;
 use std::path::Path;
 
 use clap::Parser;
-use pinion_loadgen::{EXIT_OK, Error, read_log, selftest, trace, trace_name};
+use pinion_loadgen::{
+    EXIT_OK, Error, read_log, replay_history, replay_timed, selftest, sweep, trace, trace_name,
+};
 
 use args::Command;
 
 /// Load generator for caches: latency from the intended send time, and every value checked.
 ///
 /// Exit codes: 0 fine, 1 usage, 2 the numbers are invalid, 3 overloaded, 4 the server returned a
-/// wrong value.
+/// wrong value, 5 no rate of a sweep keeps its objective.
 #[derive(Debug, Parser)]
 #[command(name = "pinion-loadgen", version, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -59,21 +61,47 @@ impl Cli {
                 args.workload.output.emit(&report.text(), &report.json())?;
                 Ok(report.exit_code())
             }
-            Command::Replay(args) => {
-                let trace = trace::load(&args.trace)?;
-                let name = trace_name(&args.trace);
-                let report = pinion_loadgen::replay(&args.config(), &name, &trace)?;
-                args.output.emit(&report.text(), &report.json())?;
+            Command::Sweep(args) => {
+                let report = sweep(&args.config()?)?;
+                args.workload.output.emit(&report.text(), &report.json())?;
                 Ok(report.exit_code())
+            }
+            Command::Replay(args) => replay(args),
+            Command::TraceInfo(args) => {
+                print(&trace::open(&args.trace, 1)?.text())?;
+                Ok(EXIT_OK)
             }
             Command::Selftest(args) => {
                 let report = selftest(args.duration, &args.pin, args.output.progress())?;
                 args.output.emit(&report.text(), &report.json())?;
-                Ok(EXIT_OK)
+                Ok(report.exit_code())
             }
             Command::Report(args) => report(args),
         }
     }
+}
+
+fn replay(args: &args::ReplayArgs) -> Result<i32, Error> {
+    let pace = args.timed();
+    let config = if pace.is_none() { Some(args.config()?) } else { None };
+    let history = trace::open(&args.trace, args.seed)?;
+    let name = trace_name(&args.trace);
+    let (table, code) = match (pace, config) {
+        (Some(pace), _) => {
+            let report = replay_timed(&args.run_config(), pace, args.fill, &name, history)?;
+            args.output.emit(&report.text(), &report.json())?;
+            (report.hgrm(), report.exit_code())
+        }
+        (None, config) => {
+            let report = replay_history(&config.unwrap_or_default(), &name, &history)?;
+            args.output.emit(&report.text(), &report.json())?;
+            (report.hgrm(), report.exit_code())
+        }
+    };
+    if let Some(path) = &args.hgrm {
+        write(path, &table)?;
+    }
+    Ok(code)
 }
 
 fn report(args: &args::ReportArgs) -> Result<i32, Error> {

@@ -5,18 +5,23 @@
 //! rest of the crate relies on it and checks nothing again.
 
 mod dists;
+mod keysize;
 mod load;
 mod preset;
+mod profile;
 mod text;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::keys::COUNTER_PREFIX;
 
 pub use dists::{DRAWN_BYTES_MAX, KeyDist, LIST_MAX, Ttl, ValueSize, Weighted};
-pub use load::{Arrival, Load, Profile, RATE_MAX, Rate, STEPS_MAX, Step};
+pub use keysize::KeySize;
+pub use load::{Arrival, Load, RATE_MAX, Rate};
 pub use preset::Preset;
+pub use profile::{Profile, STEPS_MAX, Step};
 pub use text::parse_duration;
 
 /// Most keys: key numbers are 32 bits wide in the records of outstanding requests.
@@ -43,13 +48,13 @@ pub const MEMCACHED_TTL_S_MAX: u64 = 30 * 24 * 3600;
 /// The language spoken to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// RESP2: `GET`, `SET [EX|PX]`, `DEL`.
+    /// RESP2: `GET`, `SET [EX|PX]`, `DEL`, `PEXPIRE`, `INCR`.
     Resp,
     /// RESP3: as RESP2, after `HELLO 3`.
     Resp3,
-    /// The memcached text protocol: `get`, `set`, `delete`, `touch`.
+    /// The memcached text protocol: `get`, `set`, `delete`, `touch`, `incr`, `add`.
     Memcached,
-    /// The memcached meta commands: `mg`, `ms`, `md`.
+    /// The memcached meta commands: `mg`, `ms`, `md`, `ma`.
     Meta,
 }
 
@@ -72,13 +77,15 @@ pub struct Mix {
     pub delete: u32,
     /// Weight of new lifetimes without a new value; needs a lifetime.
     pub touch: u32,
+    /// Weight of increments, of counters that have keys of their own.
+    pub incr: u32,
 }
 
 impl Mix {
     /// The sum of the weights.
     #[must_use]
     pub fn total(self) -> u64 {
-        [self.get, self.set, self.delete, self.touch].map(u64::from).iter().sum()
+        [self.get, self.set, self.delete, self.touch, self.incr].map(u64::from).iter().sum()
     }
 }
 
@@ -96,9 +103,13 @@ pub struct Multiget {
 pub enum Steer {
     /// Any key to any of them: several ways to one server.
     None,
-    /// Each key to the target that owns its slot; target `i` of `n` owns the `i`-th of `n` equal
-    /// ranges of the 16384 slots, as the core ports of a server do.
-    Slots,
+    /// Each key over a connection whose source port leads to the core that owns the slot of the
+    /// key; one target, a port that all its cores share.
+    SourcePort,
+    /// Each key to the node that owns its slot. One target is asked for its nodes (`CLUSTER
+    /// SLOTS`); of several targets, target `i` of `n` owns the `i`-th of `n` equal ranges of the
+    /// 16384 slots.
+    CorePorts,
 }
 
 /// What makes the numbers of a run invalid.
@@ -151,7 +162,7 @@ pub struct RunConfig {
     pub load: Load,
     /// How the send times of an open loop are spread.
     pub arrival: Arrival,
-    /// Rates that follow one another, instead of the one of `load`.
+    /// How the rate changes, instead of the one of `load`.
     pub profile: Profile,
     /// An open loop that falls further behind than this is stopped.
     pub backlog_max: Duration,
@@ -165,8 +176,8 @@ pub struct RunConfig {
     pub requests: Option<u64>,
     /// Number of keys.
     pub keys: u64,
-    /// Length of every key in bytes.
-    pub key_bytes: usize,
+    /// Lengths of the keys.
+    pub key_size: KeySize,
     /// Popularity of the keys.
     pub key_dist: KeyDist,
     /// Lengths of the values.
@@ -218,7 +229,7 @@ impl Default for RunConfig {
             warmup: Duration::from_secs(1),
             requests: None,
             keys: 10_000,
-            key_bytes: 16,
+            key_size: KeySize::fixed(16),
             key_dist: KeyDist::Zipf(0.99),
             value_size: ValueSize::fixed(64),
             mix: Mix { get: 9, set: 1, ..Mix::default() },
@@ -257,7 +268,9 @@ impl RunConfig {
         if self.keys == 0 || self.keys > KEYS_MAX {
             return usage(format!("--keys must be 1 to {KEYS_MAX}, not {}", self.keys));
         }
-        check_key_bytes(self.key_bytes, self.keys)?;
+        // Counters have a prefix of their own, or they would be values of the same name.
+        let lead = if self.mix.incr > 0 { COUNTER_PREFIX.len() } else { 0 };
+        self.key_size.validate(self.keys, lead)?;
         self.value_size.validate()?;
         self.validate_mix()?;
         self.key_dist.validate()?;
@@ -285,7 +298,7 @@ impl RunConfig {
         }
         in_range("--multiget", self.multiget.keys_min, 1, MULTIGET_MAX)?;
         in_range("--multiget", self.multiget.keys_max, self.multiget.keys_min, MULTIGET_MAX)?;
-        if self.multiget.keys_max > 1 && self.steer == Steer::Slots {
+        if self.multiget.keys_max > 1 && self.steer != Steer::None {
             return usage("--multiget: the keys of a read have different owners".to_owned());
         }
         if !(0.0..=1.0).contains(&self.hot_one) {
@@ -297,13 +310,13 @@ impl RunConfig {
     fn validate_load(&self) -> Result<(), Error> {
         self.arrival.validate()?;
         self.profile.validate()?;
-        let paced = self.arrival != Arrival::Constant || !self.profile.steps.is_empty();
+        let paced = self.arrival != Arrival::Constant || self.profile != Profile::Level;
         if paced && self.load == Load::Closed {
             return usage("--arrival and --profile need an open loop".to_owned());
         }
         let is_file = matches!(self.arrival, Arrival::File(_));
         let is_burst = matches!(self.arrival, Arrival::Burst { .. });
-        if (is_file || is_burst) && !self.profile.steps.is_empty() {
+        if (is_file || is_burst) && self.profile != Profile::Level {
             return usage("--profile goes with --arrival const or poisson".to_owned());
         }
         if self.backlog_max.is_zero() || self.backlog_max > Duration::from_secs(3600) {
@@ -316,18 +329,6 @@ impl RunConfig {
         }
         Ok(())
     }
-}
-
-/// Checks that every key number below `keys` fits into a key of `key_bytes`.
-pub(crate) fn check_key_bytes(key_bytes: usize, keys: u64) -> Result<(), Error> {
-    let digits = (keys - 1).checked_ilog10().unwrap_or(0) as usize + 1;
-    if key_bytes < digits || key_bytes > KEY_BYTES_MAX {
-        return usage(format!(
-            "--key-size must be {digits} (the digits of {keys} keys) to {KEY_BYTES_MAX}, \
-             not {key_bytes}"
-        ));
-    }
-    Ok(())
 }
 
 pub(crate) fn in_range(flag: &str, value: usize, min: usize, max: usize) -> Result<(), Error> {
@@ -363,8 +364,8 @@ mod tests {
         assert!(refused(|c| c.threads = 51).contains("--threads"));
         assert!(refused(|c| c.keys = 0).contains("--keys"));
         assert!(refused(|c| c.keys = KEYS_MAX + 1).contains("--keys"));
-        assert!(refused(|c| c.key_bytes = 3).contains("--key-size"));
-        assert!(refused(|c| c.key_bytes = 251).contains("--key-size"));
+        assert!(refused(|c| c.key_size = KeySize::fixed(3)).contains("--key-size"));
+        assert!(refused(|c| c.key_size = KeySize::fixed(251)).contains("--key-size"));
         assert!(refused(|c| c.value_size = ValueSize::fixed(0)).contains("--value-size"));
         assert!(refused(|c| c.value_size = ValueSize::range(64, 63)).contains("--value-size"));
         assert!(refused(|c| c.mix = Mix::default()).contains("--mix"));
@@ -389,11 +390,5 @@ mod tests {
         let month_us = MEMCACHED_TTL_S_MAX * 1_000_000;
         assert!(ttl(month_us, Protocol::Memcached));
         assert!(!ttl(month_us + 1_000_000, Protocol::Memcached));
-    }
-
-    #[test]
-    fn keys_need_room_for_their_digits() {
-        assert!(check_key_bytes(1, 10).is_ok() && check_key_bytes(1, 11).is_err());
-        assert!(check_key_bytes(1, 1).is_ok() && check_key_bytes(10, KEYS_MAX).is_ok());
     }
 }

@@ -68,11 +68,32 @@ impl Pending {
         }
     }
 
+    /// Keeps what the number of an increment must exceed, in place of the versions.
+    pub(crate) fn set_above(&mut self, above: u64) {
+        (self.version, self.base) = (above as u32, (above >> 32) as u32);
+    }
+
+    /// What [`Pending::set_above`] kept.
+    pub(crate) fn above(&self) -> u64 {
+        u64::from(self.version) | u64::from(self.base) << 32
+    }
+
     /// What the next reply, or part of one, answers.
     #[inline]
     pub(crate) fn ask(&self) -> Ask {
         Ask { op: self.op, part: self.part, key: u64::from(self.key) }
     }
+}
+
+/// Whether a connection that was aimed at a core has reached it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reached {
+    /// It has, or was not aimed.
+    Aimed,
+    /// It has reached another core.
+    Missed,
+    /// The server does not say.
+    Unknown,
 }
 
 /// What a receive brought.
@@ -113,6 +134,8 @@ pub(crate) struct Connection {
     pub(crate) retiring: bool,
     /// False once it has been given up.
     pub(crate) open: bool,
+    /// Whether it goes where it was to go.
+    pub(crate) reached: Reached,
 }
 
 impl Connection {
@@ -135,7 +158,14 @@ impl Connection {
             dirty: false,
             retiring: false,
             open: true,
+            reached: Reached::Aimed,
         }
+    }
+
+    /// The same connection, which has hit or missed its core.
+    #[must_use]
+    pub(crate) fn reached(self, reached: Reached) -> Connection {
+        Connection { reached, ..self }
     }
 
     /// Segments that TCP had to send again so far; 0 for other sockets.

@@ -8,20 +8,20 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Barrier, OnceLock};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use pinion_router::CoreCount;
-
-use crate::config::{Protocol, Steer};
+use crate::config::Protocol;
 use crate::conn::Connection;
 use crate::connector::{self, Fresh, Wanted};
 use crate::error::Error;
 use crate::hlog::LogWriter;
-use crate::host::Stolen;
+use crate::host::{Stolen, Throttled};
 use crate::protocol::Codec;
 use crate::recorder::Recorder;
 use crate::series::{Collector, Cutter, Piece, Second};
 use crate::source::Source;
+use crate::steer::Placement;
 use crate::sys::{monotonic_ns, pin_current_thread, raise_file_limit, shrink_timer_slack};
 use crate::target::Targets;
 use crate::verify::Verifier;
@@ -37,7 +37,7 @@ const FILES_BESIDE: usize = 600;
 #[derive(Debug, Clone)]
 pub(crate) struct Crew {
     pub(crate) targets: Targets,
-    pub(crate) steer: Steer,
+    pub(crate) placement: Option<Placement>,
     pub(crate) protocol: Protocol,
     pub(crate) connections: usize,
     pub(crate) pin: Vec<usize>,
@@ -53,6 +53,14 @@ pub(crate) struct Recording {
     pub(crate) hlog: Option<PathBuf>,
 }
 
+impl Recording {
+    fn start_log(&self) -> Result<Option<LogWriter>, Error> {
+        let ahead = Duration::from_nanos(self.cut_from_ns.unwrap_or(0));
+        let create = |path| LogWriter::create(path, SystemTime::now() + ahead);
+        self.hlog.as_deref().map(create).transpose()
+    }
+}
+
 /// A finished phase.
 pub(crate) struct Phase {
     /// What all workers together brought.
@@ -63,6 +71,8 @@ pub(crate) struct Phase {
     pub(crate) start_ns: u64,
     /// Share of the machine's CPU time that the hypervisor took; `None` if it does not say.
     pub(crate) stolen: Option<f64>,
+    /// Times that a CPU was slowed down because of heat; `None` if the machine does not say.
+    pub(crate) throttled: Option<u64>,
     /// Why it ended early, if it did.
     pub(crate) stop: Stop,
 }
@@ -90,12 +100,15 @@ impl Crew {
         let workers = plans.len();
         raise_file_limit((self.connections * 2 + FILES_BESIDE) as u64);
         let hands = self.open(workers)?;
-        let log = recording.hlog.as_deref().map(|path| {
-            let ahead = Duration::from_nanos(recording.cut_from_ns.unwrap_or(0));
-            LogWriter::create(path, SystemTime::now() + ahead)
-        });
+        let log = recording.start_log()?;
         let stop = AtomicU8::new(Stop::No as u8);
-        let shared = Shared { codec, verifier, owners: self.owners()?, stop: &stop };
+        let shared = Shared {
+            codec,
+            verifier,
+            owners: self.placement.as_ref(),
+            targets: self.targets.count(),
+            stop: &stop,
+        };
         let progress: Vec<Progress> = (0..workers).map(|_| Progress::default()).collect();
         let barrier = Barrier::new(workers);
         let start: OnceLock<u64> = OnceLock::new();
@@ -103,11 +116,11 @@ impl Crew {
         let mut reporter = Reporter {
             label: self.progress.then_some(label),
             progress: &progress,
-            collector: Collector::new(wires.spares, log.transpose()?),
+            collector: Collector::new(wires.spares, log),
             outcome: None,
         };
         let (wanted, fresh) = (wires.wanted, wires.fresh);
-        let stolen = Stolen::start();
+        let (stolen, throttled) = (Stolen::start(), Throttled::start());
 
         std::thread::scope(|scope| {
             scope.spawn(move || connector::serve(&self.targets, self.protocol, &wanted, &fresh));
@@ -132,13 +145,7 @@ impl Crew {
             }
             drop(wires.news);
             let reported = reporter.listen(&wires.heard);
-            let worked: Result<Vec<()>, Error> = handles
-                .into_iter()
-                .map(|handle| match handle.join() {
-                    Ok(result) => result,
-                    Err(panic) => std::panic::resume_unwind(panic),
-                })
-                .collect();
+            let worked: Result<Vec<()>, Error> = handles.into_iter().map(joined).collect();
             worked.and(reported)
         })?;
         let (recorder, seconds) = reporter.collector.into_parts()?;
@@ -146,7 +153,14 @@ impl Crew {
         outcome.recorder = recorder;
         let stop = Stop::from_code(stop.load(Ordering::Relaxed));
         let start_ns = start.get().copied().unwrap_or(0);
-        Ok(Phase { outcome, seconds, start_ns, stolen: stolen.share(), stop })
+        Ok(Phase {
+            outcome,
+            seconds,
+            start_ns,
+            stolen: stolen.share(),
+            throttled: throttled.events(),
+            stop,
+        })
     }
 
     /// Opens the connections, to the targets in turn, and deals them out: every worker has its
@@ -159,15 +173,6 @@ impl Crew {
             hands[index % workers].push(self.targets.open(lane, self.protocol)?);
         }
         Ok(hands)
-    }
-
-    fn owners(&self) -> Result<Option<CoreCount>, Error> {
-        match self.steer {
-            Steer::None => Ok(None),
-            Steer::Slots => CoreCount::new(self.targets.count())
-                .map(Some)
-                .map_err(|_| Error::Usage("--steer core-ports: too many targets".to_owned())),
-        }
     }
 }
 
@@ -261,6 +266,13 @@ impl Reporter<'_> {
             done - done_before
         );
         done
+    }
+}
+
+fn joined(handle: ScopedJoinHandle<'_, Result<(), Error>>) -> Result<(), Error> {
+    match handle.join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
     }
 }
 

@@ -17,6 +17,9 @@ pub const EXIT_OVERLOADED: i32 = 3;
 /// Exit code of a run in which the server returned a value that it must not return.
 pub const EXIT_WRONG: i32 = 4;
 
+/// Exit code of a sweep that found no rate within its objective.
+pub const EXIT_OBJECTIVE: i32 = 5;
+
 /// Why a command produced no report.
 #[derive(Debug)]
 pub enum Error {

@@ -27,12 +27,14 @@ pub(crate) fn facts() -> Vec<Fact> {
     add("cpus_allowed", allowed_cpus().ok().map(|cpus| joined(&cpus)));
     add("smt", line("/sys/devices/system/cpu/smt/active"));
     add("governor", line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"));
+    add("frequency_khz", line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq"));
     add("isolated", line("/sys/devices/system/cpu/isolated"));
     let clock = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
     add("clocksource", line(clock));
     add("huge_pages", line("/sys/kernel/mm/transparent_hugepage/enabled"));
     add("cgroup_cpu_max", cgroup_file("cpu.max"));
     add("cgroup_memory_max", cgroup_file("memory.max"));
+    add("network", interfaces());
     add("load", line("/proc/loadavg"));
     facts
 }
@@ -49,6 +51,38 @@ fn cpu_model() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
     let model = text.lines().find(|line| line.starts_with("model name"))?;
     Some(model.split_once(':')?.1.trim().to_owned())
+}
+
+/// The network interfaces that have hardware behind them: driver, speed, MTU, queues, interrupts.
+fn interfaces() -> Option<String> {
+    let mut texts = Vec::new();
+    for entry in fs::read_dir("/sys/class/net").ok()?.flatten() {
+        let path = entry.path();
+        let Ok(driver) = fs::read_link(path.join("device/driver")) else { continue };
+        let driver = driver.file_name().map(|name| name.to_string_lossy().into_owned());
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let mut text = format!("{name} {}", driver.unwrap_or_default());
+        let value = |file: &str| line(&path.join(file).to_string_lossy());
+        if let Some(speed) = value("speed").filter(|speed| !speed.starts_with('-')) {
+            text += &format!(" {speed} Mbit/s");
+        }
+        if let Some(mtu) = value("mtu") {
+            text += &format!(" mtu {mtu}");
+        }
+        let count = |folder: &str, start: &str| {
+            let entries = fs::read_dir(path.join(folder)).ok()?.flatten();
+            Some(entries.filter(|e| e.file_name().to_string_lossy().starts_with(start)).count())
+        };
+        if let (Some(rx), Some(tx)) = (count("queues", "rx-"), count("queues", "tx-")) {
+            text += &format!(" queues {rx}+{tx}");
+        }
+        if let Some(interrupts) = count("device/msi_irqs", "") {
+            text += &format!(" interrupts {interrupts}");
+        }
+        texts.push(text);
+    }
+    texts.sort();
+    Some(texts.join("; "))
 }
 
 /// A limit of the control group of this process (version 2).
@@ -78,6 +112,36 @@ fn utc(seconds: u64) -> String {
     let of_day = seconds % 86_400;
     let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// How often CPUs are slowed down because of heat, from a start on.
+pub(crate) struct Throttled {
+    before: Option<u64>,
+}
+
+impl Throttled {
+    /// Starts counting.
+    pub(crate) fn start() -> Throttled {
+        Throttled { before: throttle_events() }
+    }
+
+    /// Events since the start, over all CPUs; `None` if the machine does not say.
+    pub(crate) fn events(&self) -> Option<u64> {
+        Some(throttle_events()?.saturating_sub(self.before?))
+    }
+}
+
+fn throttle_events() -> Option<u64> {
+    let mut events = None;
+    for entry in fs::read_dir("/sys/devices/system/cpu").ok()?.flatten() {
+        let count = entry.path().join("thermal_throttle/core_throttle_count");
+        if let Some(count) =
+            line(&count.to_string_lossy()).and_then(|text| text.parse::<u64>().ok())
+        {
+            events = Some(events.unwrap_or(0) + count);
+        }
+    }
+    events
 }
 
 /// The CPU time that the hypervisor took from this machine, from a start on.

@@ -32,6 +32,8 @@
 mod config;
 mod conn;
 mod connector;
+mod counters;
+mod discover;
 mod dist;
 mod drive;
 mod error;
@@ -52,6 +54,8 @@ mod schedule;
 mod selftest;
 mod series;
 mod source;
+mod steer;
+mod sweep;
 #[expect(unsafe_code, reason = "the one file with system calls that std does not offer")]
 mod sys;
 mod target;
@@ -62,18 +66,25 @@ mod worker;
 
 pub use config::{
     Arrival, CHURN_PER_S_MAX, CONNECTIONS_MAX, DRAWN_BYTES_MAX, Guards, KEY_BYTES_MAX, KEYS_MAX,
-    KeyDist, LIST_MAX, Load, MEMCACHED_TTL_S_MAX, MULTIGET_MAX, Mix, Multiget, PIPELINE_MAX, Pace,
-    Preset, Profile, Protocol, RATE_MAX, Rate, RunConfig, STEPS_MAX, Steer, Step, TARGETS_MAX,
-    THREADS_MAX, Ttl, VALUE_BYTES_MAX, ValueSize, Verify, Weighted, parse_duration,
+    KeyDist, KeySize, LIST_MAX, Load, MEMCACHED_TTL_S_MAX, MULTIGET_MAX, Mix, Multiget,
+    PIPELINE_MAX, Pace, Preset, Profile, Protocol, RATE_MAX, Rate, RunConfig, STEPS_MAX, Steer,
+    Step, TARGETS_MAX, THREADS_MAX, Ttl, VALUE_BYTES_MAX, ValueSize, Verify, Weighted,
+    parse_duration,
 };
-pub use error::{EXIT_INVALID, EXIT_OK, EXIT_OVERLOADED, EXIT_USAGE, EXIT_WRONG, Error};
+pub use error::{
+    EXIT_INVALID, EXIT_OBJECTIVE, EXIT_OK, EXIT_OVERLOADED, EXIT_USAGE, EXIT_WRONG, Error,
+};
 pub use hlog::{Log, read_log};
 pub use host::Fact;
 pub use prefill::{PrefillReport, prefill};
-pub use recorder::{Class, ClassRecord, quantile_ns};
-pub use replay::{ReplayConfig, ReplayReport, replay, trace_name};
+pub use recorder::{Class, ClassRecord, LaneRecord, quantile_ns};
+pub use replay::{
+    Fill, ReplayConfig, ReplayPace, ReplayReport, replay, replay_history, replay_timed, trace_name,
+};
 pub use report::{PaceReport, Report, Verdict};
 pub use run::run;
-pub use selftest::{Measure, Selftest, selftest};
+pub use selftest::{Cost, Measure, Selftest, StallCheck, selftest};
 pub use series::Second;
+pub use sweep::{Objective, Point, REPEATS_MAX, SweepConfig, SweepReport, sweep};
 pub use verify::{WrongKind, WrongValue};
+pub use worker::Steering;

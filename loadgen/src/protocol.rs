@@ -37,6 +37,21 @@ pub(crate) enum Op {
     Delete,
     /// Give a value a new lifetime.
     Touch,
+    /// Add one to a counter.
+    Incr,
+    /// Set up a counter at 0 unless it is there, where an increment does not do that.
+    Create,
+}
+
+/// Number of kinds of requests.
+pub(crate) const OPS: usize = 6;
+
+impl Op {
+    /// Whether it is about a counter, which has a key of its own.
+    #[inline]
+    pub(crate) fn is_counter(self) -> bool {
+        matches!(self, Op::Incr | Op::Create)
+    }
 }
 
 /// The place of a key among those of one read.
@@ -94,6 +109,8 @@ pub(crate) enum Reply<'a> {
     Miss,
     /// A write or a delete has been carried out (whether or not there was something to delete).
     Done,
+    /// The number that a counter has now.
+    Count(u64),
     /// The server refused, with these words.
     Error(&'a [u8]),
 }
@@ -121,24 +138,51 @@ pub(crate) enum Parsed<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct Codec {
     keys: KeyFormat,
+    counters: KeyFormat,
     protocol: Protocol,
     /// What precedes the key in each kind of request, by [`Op`].
-    heads: [Vec<u8>; 4],
+    heads: [Vec<u8>; OPS],
     /// What precedes each key of a read of several: its length, in RESP.
     key_head: Vec<u8>,
+    /// What precedes the key of a write without a lifetime, where the others have one.
+    bare_set: Option<Vec<u8>>,
+    /// Whether the length of every key must be written out: in RESP, if it differs.
+    writes_lengths: bool,
 }
 
 impl Codec {
     /// The codec of `protocol` for keys of this form; `with_ttl` if writes have lifetimes.
     pub(crate) fn new(protocol: Protocol, keys: KeyFormat, with_ttl: bool) -> Codec {
+        let is_resp = !protocol.is_memcached();
         let (heads, key_head) = match protocol {
             Protocol::Resp | Protocol::Resp3 => {
-                (resp::heads(keys.len(), with_ttl), resp::key_head(keys.len()))
+                (resp::heads(keys.one_len(), with_ttl), resp::key_head(keys.one_len()))
             }
             Protocol::Memcached => (memcached::HEADS.map(<[u8]>::to_vec), Vec::new()),
             Protocol::Meta => (meta::HEADS.map(<[u8]>::to_vec), Vec::new()),
         };
-        Codec { keys, protocol, heads, key_head }
+        let writes_lengths = is_resp && keys.one_len().is_none();
+        let bare_set = (is_resp && with_ttl)
+            .then(|| resp::heads(keys.one_len(), false)[Op::Set as usize].clone());
+        let counters = keys.clone();
+        Codec { counters, keys, protocol, heads, key_head, bare_set, writes_lengths }
+    }
+
+    /// The same codec with counters of this form, whose keys are as long as the others.
+    #[must_use]
+    pub(crate) fn with_counters(self, counters: KeyFormat) -> Codec {
+        Codec { counters, ..self }
+    }
+
+    /// The form of the keys that `op` is about.
+    #[inline]
+    pub(crate) fn form(&self, op: Op) -> &KeyFormat {
+        if op.is_counter() { &self.counters } else { &self.keys }
+    }
+
+    /// Whether a missing counter must be set up before it can be incremented.
+    pub(crate) fn creates_counters(&self) -> bool {
+        self.protocol == Protocol::Memcached
     }
 
     /// The form of the keys.
@@ -154,7 +198,16 @@ impl Codec {
     #[inline]
     fn append_head(&self, op: Op, key: u64, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.heads[op as usize]);
-        self.keys.append(key, out);
+        self.append_key(self.form(op), key, out);
+    }
+
+    #[inline]
+    fn append_key(&self, form: &KeyFormat, key: u64, out: &mut Vec<u8>) {
+        if self.writes_lengths {
+            append_decimal(form.len_of(key) as u64, out);
+            out.extend_from_slice(b"\r\n");
+        }
+        form.append(key, out);
     }
 
     /// Appends a read of one key.
@@ -185,7 +238,7 @@ impl Codec {
                 out.extend_from_slice(b"\r\n$4\r\nMGET\r\n");
                 for &key in keys {
                     out.extend_from_slice(&self.key_head);
-                    self.keys.append(key, out);
+                    self.append_key(&self.keys, key, out);
                     out.extend_from_slice(b"\r\n");
                 }
             }
@@ -209,12 +262,38 @@ impl Codec {
         }
     }
 
+    /// Appends an increment by one.
+    pub(crate) fn append_incr(&self, key: u64, out: &mut Vec<u8>) {
+        self.append_head(Op::Incr, key, out);
+        out.extend_from_slice(match self.protocol {
+            Protocol::Resp | Protocol::Resp3 => b"\r\n",
+            Protocol::Memcached => memcached::INCR_TAIL,
+            Protocol::Meta => meta::INCR_TAIL,
+        });
+    }
+
+    /// Appends the setting up of a counter at 0, unless it is there.
+    pub(crate) fn append_create(&self, key: u64, out: &mut Vec<u8>) {
+        self.append_head(Op::Create, key, out);
+        out.extend_from_slice(match self.protocol {
+            Protocol::Resp | Protocol::Resp3 => resp::CREATE_TAIL,
+            Protocol::Memcached => memcached::CREATE_TAIL,
+            Protocol::Meta => meta::CREATE_TAIL,
+        });
+    }
+
     /// Appends a write of the value that `values` makes for `stamp`.
     #[inline]
     pub(crate) fn append_set(&self, key: u64, stamp: Stamp, values: &Values, out: &mut Vec<u8>) {
         let value_bytes = values.size_bytes(key, stamp.version);
         let ttl_ms = values.ttl_ms(key, stamp.version);
-        self.append_head(Op::Set, key, out);
+        match &self.bare_set {
+            Some(head) if ttl_ms.is_none() => {
+                out.extend_from_slice(head);
+                self.append_key(&self.keys, key, out);
+            }
+            _ => self.append_head(Op::Set, key, out),
+        }
         match self.protocol {
             Protocol::Resp | Protocol::Resp3 => {
                 out.extend_from_slice(b"\r\n$");

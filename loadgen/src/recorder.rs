@@ -30,13 +30,17 @@ pub enum Class {
     Delete,
     /// New lifetimes of the mix.
     Touch,
-    /// Writes after a miss, in read-through mode; due when the miss arrived.
+    /// Writes after a miss, in read-through mode, and counters that are set up; due when the miss
+    /// arrived.
     Fill,
+    /// Increments of the mix.
+    Incr,
 }
 
 impl Class {
     /// All classes in the order of the report.
-    pub const ALL: [Class; 5] = [Class::Get, Class::Set, Class::Delete, Class::Touch, Class::Fill];
+    pub const ALL: [Class; 6] =
+        [Class::Get, Class::Set, Class::Delete, Class::Touch, Class::Fill, Class::Incr];
 
     /// The name used in reports.
     #[must_use]
@@ -47,6 +51,7 @@ impl Class {
             Class::Delete => "delete",
             Class::Touch => "touch",
             Class::Fill => "fill",
+            Class::Incr => "incr",
         }
     }
 }
@@ -137,6 +142,26 @@ impl ClassRecord {
         self.hit_bytes += other.hit_bytes;
         self.miss_bytes += other.miss_bytes;
         self.out_of_range += other.out_of_range;
+    }
+}
+
+/// What went to one target, without the fills.
+#[derive(Debug, Clone)]
+pub struct LaneRecord {
+    /// Nanoseconds from the intended send time to the last byte of the reply.
+    pub response: Histogram<u64>,
+    /// Requests that the target refused, or never answered.
+    pub errors: u64,
+}
+
+impl LaneRecord {
+    pub(crate) fn new() -> LaneRecord {
+        LaneRecord { response: empty_histogram(), errors: 0 }
+    }
+
+    pub(crate) fn merge(&mut self, other: &LaneRecord) {
+        self.response.add(&other.response).expect("all histograms have the same bounds");
+        self.errors += other.errors;
     }
 }
 

@@ -1,9 +1,14 @@
-//! Replay of a trace as a look-aside client: read, and write what was missing.
+//! Replay of a trace as a look-aside client: read, and write what was missing. A trace with writes
+//! of its own is replayed as it is, unless fills are asked for.
+//!
+//! Two ways. [`replay_timed`] sends at the times of the trace, or at a rate, over several
+//! connections, and measures as a run does: requests that are under way at the same time may
+//! overtake each other. [`replay`] keeps the order, and goes as fast as that allows:
 //!
 //! The order of effects is the trace's. All requests go over one connection, which the server
 //! executes in order, and
-//! - a read whose key has a read in flight waits until that one is answered, and nothing behind it
-//!   overtakes it;
+//! - a request whose key has a read in flight waits until that one is answered, and nothing behind
+//!   it overtakes it;
 //! - a fill is sent as soon as its miss arrives, before any later read.
 //!
 //! So the effects *on every key* come exactly as in the trace, at any pipeline. With pipeline 1 the
@@ -15,30 +20,69 @@
 //! Cost: one round trip per request at pipeline 1; beyond that about half a microsecond of client
 //! CPU per request, and one byte per unique key besides the trace and the ledger.
 
-use std::path::Path;
+mod exact;
+mod timed;
 
-use crate::config::{PIPELINE_MAX, Protocol, Ttl, ValueSize, Verify, check_key_bytes, in_range};
-use crate::conn::{Connection, Pending, Received};
+use std::path::Path;
+use std::str::FromStr;
+
+use hdrhistogram::Histogram;
+
+use crate::config::{
+    KeySize, MEMCACHED_TTL_S_MAX, PIPELINE_MAX, Protocol, Ttl, ValueSize, Verify, in_range,
+};
 use crate::error::Error;
 use crate::keys::{KeyFormat, REPLAY_PREFIX};
-use crate::ledger::Stamp;
-use crate::protocol::{Codec, Op, Parsed, Reply};
-use crate::recorder::Class;
-use crate::report::{Verdict, json, ratio, text};
+use crate::protocol::Codec;
+use crate::recorder::empty_histogram;
+use crate::report::{Verdict, hgrm, json, ratio, text};
 use crate::run::{check_pins, fresh_run_id};
-use crate::sys::{Epoll, Event, Wait, monotonic_ns, pin_current_thread, thread_cpu_ns};
+use crate::sys::pin_current_thread;
 use crate::target::Targets;
-use crate::trace::Trace;
+use crate::trace::{History, Trace};
 use crate::value::{Sizes, Values};
-use crate::verify::{Asked, Verifier, WrongValue};
-use crate::worker::SILENCE_NS_MAX;
+use crate::verify::{Verifier, WrongValue};
+use exact::{At, Replayer};
+
+pub use timed::{ReplayPace, replay_timed};
 
 /// Most wrong values that are kept in full; the others are counted.
 const WRONG_KEPT_MAX: usize = 10;
-/// Size of the buffer to receive into.
-const SCRATCH_BYTES: usize = 256 * 1024;
-/// Longest single wait, so that the silence of a server is noticed.
-const WAIT_NS_MAX: u64 = 100_000_000;
+
+/// Whether a read that misses is followed by a write of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Fill {
+    /// Only if the trace has no writes of its own.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Fill {
+    fn applies(self, history: &History) -> bool {
+        match self {
+            Fill::Auto => history.ops.is_none(),
+            Fill::Always => true,
+            Fill::Never => false,
+        }
+    }
+}
+
+impl FromStr for Fill {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Fill, String> {
+        match text {
+            "auto" => Ok(Fill::Auto),
+            "always" => Ok(Fill::Always),
+            "never" => Ok(Fill::Never),
+            _ => Err("expected auto, always or never".to_owned()),
+        }
+    }
+}
 
 /// Options of [`replay`].
 #[derive(Debug, Clone)]
@@ -51,12 +95,14 @@ pub struct ReplayConfig {
     pub pipeline: usize,
     /// Number of requests to replay; all if `None`.
     pub requests: Option<u64>,
-    /// Length of every key in bytes.
-    pub key_bytes: usize,
+    /// Lengths of the keys.
+    pub key_size: KeySize,
     /// Lengths of the values where the trace has no sizes.
     pub value_size: ValueSize,
-    /// Lifetime given with every write.
+    /// Lifetime given with every write, instead of those of the trace.
     pub ttl: Option<Ttl>,
+    /// Whether a read that misses is followed by a write.
+    pub fill: Fill,
     /// Every value derives from it.
     pub seed: u64,
     /// The CPU to run on; the calling thread stays pinned to it.
@@ -74,9 +120,10 @@ impl Default for ReplayConfig {
             protocol: Protocol::Resp,
             pipeline: 1,
             requests: None,
-            key_bytes: 16,
+            key_size: KeySize::fixed(16),
             value_size: ValueSize::fixed(64),
             ttl: None,
+            fill: Fill::Auto,
             seed: 1,
             pin: None,
             verify: Verify::Full,
@@ -104,6 +151,15 @@ pub struct ReplayReport {
     pub requested_bytes: u64,
     /// Writes after misses that the server accepted.
     pub fills: u64,
+    /// Writes of the trace that the server accepted.
+    pub writes: u64,
+    /// Deletions of the trace that the server accepted.
+    pub deletes: u64,
+    /// Nanoseconds from the send to the reply of every read. Each waits for those before it, so
+    /// these are no times of a user who sends when he wants to.
+    pub read_service: Histogram<u64>,
+    /// The same of every write and deletion.
+    pub write_service: Histogram<u64>,
     /// Requests that the server refused or never answered.
     pub errors: u64,
     /// The first error, in words.
@@ -155,6 +211,12 @@ impl ReplayReport {
         json::replay(self)
     }
 
+    /// The percentile table of the service times of the reads.
+    #[must_use]
+    pub fn hgrm(&self) -> String {
+        hgrm::table(&self.read_service)
+    }
+
     /// The process exit code.
     #[must_use]
     pub fn exit_code(&self) -> i32 {
@@ -165,7 +227,7 @@ impl ReplayReport {
 impl ReplayConfig {
     fn validate(&self, unique: u64) -> Result<(), Error> {
         in_range("--pipeline", self.pipeline, 1, PIPELINE_MAX)?;
-        check_key_bytes(self.key_bytes, unique.max(1))?;
+        self.key_size.validate(unique.max(1), 0)?;
         self.value_size.validate()?;
         self.ttl.as_ref().map_or(Ok(()), |ttl| ttl.validate(self.protocol))?;
         check_pins(self.pin.as_slice())
@@ -178,6 +240,19 @@ impl ReplayConfig {
 /// [`Error::Usage`] for options that make no sense, [`Error::Io`] or [`Error::Server`] if the
 /// server cannot be reached or the connection breaks. Refusals and wrong values are in the report.
 pub fn replay(config: &ReplayConfig, name: &str, trace: &Trace) -> Result<ReplayReport, Error> {
+    replay_history(config, name, &History::from(trace.clone()))
+}
+
+/// As [`replay`], with the writes, deletions and lifetimes that the trace has.
+///
+/// # Errors
+/// As [`replay`].
+pub fn replay_history(
+    config: &ReplayConfig,
+    name: &str,
+    history: &History,
+) -> Result<ReplayReport, Error> {
+    let trace = &history.trace;
     config.validate(trace.unique)?;
     let targets = Targets::resolve(&config.target)?;
     if targets.count() > 1 {
@@ -187,35 +262,51 @@ pub fn replay(config: &ReplayConfig, name: &str, trace: &Trace) -> Result<Replay
         pin_current_thread(cpu)
             .map_err(|error| Error::io(format!("cannot pin to {cpu}"), error))?;
     }
-    let sizes = match &trace.key_sizes {
-        Some(sizes) => Sizes::PerKey(sizes.clone()),
-        None => Sizes::Drawn(config.value_size.clone()),
-    };
-    let values =
-        Values::new(config.seed, fresh_run_id(), sizes, config.ttl.clone(), config.protocol);
-    let codec = Codec::new(
-        config.protocol,
-        KeyFormat::new(REPLAY_PREFIX, config.key_bytes, trace.unique.max(1)),
-        config.ttl.is_some(),
+    let values = values(
+        history,
+        &config.value_size,
+        config.ttl.as_ref(),
+        (config.seed, fresh_run_id(), config.protocol),
     );
-    let connection = targets.open(0, config.protocol)?;
-    let epoll = Epoll::new().map_err(cannot_wait)?;
-    epoll.add(connection.fd(), 0).map_err(cannot_wait)?;
+    let keys = KeyFormat::sized(REPLAY_PREFIX, &config.key_size, trace.unique.max(1));
+    let codec = Codec::new(config.protocol, keys, values.ttl_step_ms().is_some());
     let requests = config.requests.unwrap_or(u64::MAX).min(trace.keys.len() as u64) as usize;
     let replayer = Replayer {
         keys: &trace.keys[..requests],
-        next: 0,
+        ops: history.ops.as_deref(),
         pipeline: config.pipeline,
+        fills: config.fill.applies(history),
         codec,
         verifier: Verifier::new(values, config.verify, trace.unique)?,
-        connection,
-        epoll,
+        connection: targets.open(0, config.protocol)?,
         unresolved: vec![false; trace.unique as usize],
-        reads_in_flight: 0,
-        last_sign_ns: 0,
         report: ReplayReport::empty(config, name),
+        at: At::default(),
     };
     replayer.run(config.progress)
+}
+
+/// The values of a replay: with the sizes and lifetimes of the trace, where it has any.
+fn values(
+    history: &History,
+    value_size: &ValueSize,
+    ttl: Option<&Ttl>,
+    (seed, run, protocol): (u64, u32, Protocol),
+) -> Values {
+    let sizes = match &history.trace.key_sizes {
+        Some(sizes) => Sizes::PerKey(sizes.clone()),
+        None => Sizes::Drawn(value_size.clone()),
+    };
+    let values = Values::new(seed, run, sizes, ttl.cloned(), protocol);
+    match (&history.key_ttls_s, ttl) {
+        (Some(ttls_s), None) => {
+            // What is longer memcached would take for a date; a month is for ever in a cache.
+            let longest =
+                if protocol.is_memcached() { MEMCACHED_TTL_S_MAX as u32 } else { u32::MAX };
+            values.with_key_ttls(ttls_s.iter().map(|&ttl_s| ttl_s.min(longest)).collect())
+        }
+        _ => values,
+    }
 }
 
 impl ReplayReport {
@@ -229,6 +320,10 @@ impl ReplayReport {
             hit_bytes: 0,
             requested_bytes: 0,
             fills: 0,
+            writes: 0,
+            deletes: 0,
+            read_service: empty_histogram(),
+            write_service: empty_histogram(),
             errors: 0,
             first_error: None,
             wrong: 0,
@@ -239,242 +334,11 @@ impl ReplayReport {
     }
 }
 
-struct Replayer<'a> {
-    keys: &'a [u32],
-    next: usize,
-    pipeline: usize,
-    codec: Codec,
-    verifier: Verifier,
-    connection: Connection,
-    epoll: Epoll,
-    /// Whether a read of the key is in flight.
-    unresolved: Vec<bool>,
-    reads_in_flight: usize,
-    last_sign_ns: u64,
-    report: ReplayReport,
-}
-
-impl Replayer<'_> {
-    fn run(mut self, progress: bool) -> Result<ReplayReport, Error> {
-        let cpu_from_ns = thread_cpu_ns();
-        let start_ns = monotonic_ns();
-        self.last_sign_ns = start_ns;
-        let mut scratch = vec![0; SCRATCH_BYTES];
-        let mut events: Vec<Event> = Vec::new();
-        let mut meter = progress.then(|| Meter::new(start_ns));
-        loop {
-            self.issue(monotonic_ns());
-            self.flush()?;
-            if self.next == self.keys.len() && self.connection.outstanding() == 0 {
-                break;
-            }
-            self.epoll.wait(&mut events, Wait::AtMostNs(WAIT_NS_MAX)).map_err(cannot_wait)?;
-            let now_ns = monotonic_ns();
-            if events.iter().any(|event| event.readable) {
-                self.receive(&mut scratch, now_ns)?;
-            } else if now_ns - self.last_sign_ns > SILENCE_NS_MAX {
-                self.report.errors += self.connection.outstanding() as u64;
-                note(&mut self.report, || "the server has stopped answering".to_owned());
-                break;
-            }
-            if let Some(meter) = &mut meter {
-                meter.tick(now_ns, &self.report);
-            }
-        }
-        let mut report = self.report;
-        report.duration_s = (monotonic_ns() - start_ns) as f64 / 1e9;
-        report.client_cpu_ns = thread_cpu_ns() - cpu_from_ns;
-        report.verdict = if report.wrong > 0 {
-            Verdict::Wrong
-        } else if report.errors > 0 {
-            Verdict::Invalid
-        } else {
-            Verdict::Ok
-        };
-        Ok(report)
-    }
-
-    /// Sends reads in the order of the trace, up to the first that must wait.
-    fn issue(&mut self, now_ns: u64) {
-        while self.reads_in_flight < self.pipeline && self.connection.has_room(usize::MAX) {
-            let Some(&key) = self.keys.get(self.next) else { return };
-            if std::mem::replace(&mut self.unresolved[key as usize], true) {
-                return;
-            }
-            let floor = self.verifier.before_read(u64::from(key));
-            let mut read = pending(key, Op::Get, Stamp { version: floor, base: 0 });
-            read.issued_ns = now_ns;
-            let codec = &self.codec;
-            self.connection.push(read, |out| codec.append_get(u64::from(key), out));
-            self.reads_in_flight += 1;
-            self.next += 1;
-        }
-    }
-
-    fn flush(&mut self) -> Result<(), Error> {
-        self.connection.flush().map_err(|error| Error::io("cannot send", error))?;
-        let blocked = self.connection.unsent_bytes() > 0;
-        if blocked != self.connection.writes_watched {
-            self.connection.writes_watched = blocked;
-            self.epoll.watch_writes(self.connection.fd(), 0, blocked).map_err(cannot_wait)?;
-        }
-        Ok(())
-    }
-
-    fn receive(&mut self, scratch: &mut [u8], now_ns: u64) -> Result<(), Error> {
-        let bytes = match self.connection.receive(scratch) {
-            Received::Bytes(bytes) => bytes,
-            Received::Nothing => return Ok(()),
-            Received::Closed(None) => {
-                return Err(Error::Server("the server closed the connection".to_owned()));
-            }
-            Received::Closed(Some(error)) => {
-                return Err(Error::io("the connection broke", error));
-            }
-        };
-        self.last_sign_ns = now_ns;
-        let Some(input) = self.connection.join(&scratch[..bytes]) else { return Ok(()) };
-        let (consumed, bytes_min) = self.replies(&input)?;
-        self.connection.keep(input, consumed, bytes_min);
-        Ok(())
-    }
-
-    /// Handles the whole replies at the start of `input`; returns how many bytes they take, and
-    /// how many the torn one after them must have.
-    fn replies(&mut self, input: &[u8]) -> Result<(usize, usize), Error> {
-        let mut at = 0;
-        while at < input.len() {
-            let rest = &input[at..];
-            let ask = self.connection.front().map(Pending::ask);
-            let parsed = match ask {
-                Some(ask) => self.codec.parse(ask, rest),
-                None => Parsed::Broken("the server sent what nobody asked for"),
-            };
-            match parsed {
-                Parsed::Complete { reply, consumed } => {
-                    at += consumed;
-                    if let Some(pending) = self.connection.pop() {
-                        // The reply borrows `input`, which is not part of `self`.
-                        self.reply(pending, reply);
-                    }
-                }
-                Parsed::Incomplete { bytes_min } => return Ok((at, bytes_min)),
-                Parsed::Broken(why) => {
-                    let shown = rest[..rest.len().min(80)].escape_ascii();
-                    return Err(Error::Server(format!("{why}: {shown}")));
-                }
-            }
-        }
-        Ok((at, 0))
-    }
-
-    fn reply(&mut self, request: Pending, reply: Reply<'_>) {
-        let key = u64::from(request.key);
-        if request.op == Op::Get {
-            self.unresolved[request.key as usize] = false;
-            self.reads_in_flight -= 1;
-            self.report.requests += 1;
-            let bytes = self.verifier.likely_bytes(key) as u64;
-            self.report.requested_bytes += bytes;
-            if let Reply::Hit { .. } = reply {
-                self.report.hits += 1;
-                self.report.hit_bytes += bytes;
-            }
-        }
-        match reply {
-            Reply::Hit { key: named, value } => self.judge(&request, named, value),
-            Reply::Miss => {
-                let stamp = self.verifier.before_write(key);
-                let fill = pending(request.key, Op::Set, stamp);
-                let (codec, values) = (&self.codec, self.verifier.values());
-                self.connection.push(fill, |out| codec.append_set(key, stamp, values, out));
-            }
-            Reply::Done => {
-                let stamp = Stamp { version: request.version, base: request.base };
-                self.verifier.written(key, stamp, false, self.last_sign_ns);
-                self.report.fills += 1;
-            }
-            Reply::Error(text) => {
-                if request.op != Op::Get {
-                    self.verifier.refused(key);
-                }
-                self.report.errors += 1;
-                note(&mut self.report, || format!("the server said: {}", text.escape_ascii()));
-            }
-        }
-    }
-
-    fn judge(&mut self, request: &Pending, named: Option<&[u8]>, value: &[u8]) {
-        let (key, keys) = (u64::from(request.key), self.codec.keys());
-        let verdict = match named {
-            Some(named) => self.verifier.named(keys, key, named),
-            None => Ok(()),
-        }
-        .and_then(|()| {
-            let asked = Asked { floor: request.version, issued_ns: request.issued_ns };
-            self.verifier.read(keys, key, asked, value)
-        });
-        if let Err(wrong) = verdict {
-            self.report.wrong += 1;
-            if self.report.wrong_values.len() < WRONG_KEPT_MAX {
-                self.report.wrong_values.push(*wrong);
-            }
-        }
-    }
-}
-
-fn pending(key: u32, op: Op, stamp: Stamp) -> Pending {
-    let class = if op == Op::Get { Class::Get } else { Class::Fill };
-    let (version, base) = (stamp.version, stamp.base);
-    Pending { version, base, ..Pending::new(op, class, u64::from(key)) }
-}
-
-fn cannot_wait(error: std::io::Error) -> Error {
-    Error::io("cannot wait for replies", error)
-}
-
-#[cold]
-fn note(report: &mut ReplayReport, text: impl FnOnce() -> String) {
-    if report.first_error.is_none() {
-        report.first_error = Some(text());
-    }
-}
-
-/// Prints a line per second.
-struct Meter {
-    start_ns: u64,
-    next_ns: u64,
-    requests: u64,
-}
-
-impl Meter {
-    fn new(start_ns: u64) -> Meter {
-        Meter { start_ns, next_ns: start_ns + 1_000_000_000, requests: 0 }
-    }
-
-    fn tick(&mut self, now_ns: u64, report: &ReplayReport) {
-        if now_ns < self.next_ns {
-            return;
-        }
-        self.next_ns = now_ns + 1_000_000_000;
-        let second = (now_ns - self.start_ns) / 1_000_000_000;
-        let rate = report.requests - self.requests;
-        let hits = 100.0 * report.hits as f64 / report.requests.max(1) as f64;
-        self.requests = report.requests;
-        // A closed standard error must not end the replay.
-        let _ = std::io::Write::write_fmt(
-            &mut std::io::stderr(),
-            format_args!(
-                "replay {second:>4} s  {rate:>9} requests/s  hits {hits:.2} %  errors {}\n",
-                report.errors
-            ),
-        );
-    }
-}
-
 /// The name of a trace file without folder and endings, for the report.
 #[must_use]
 pub fn trace_name(path: &Path) -> String {
     let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-    name.strip_suffix(".ctr.zst").unwrap_or(&name).to_owned()
+    let name = name.strip_suffix(".zst").unwrap_or(&name);
+    let endings = [".ctr", ".csv", ".txt", ".log"];
+    endings.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name).to_owned()
 }

@@ -16,11 +16,14 @@ use crate::config::{Load, Pace, RunConfig};
 use crate::drive::Phase;
 use crate::error::{EXIT_INVALID, EXIT_OK, EXIT_OVERLOADED, EXIT_WRONG};
 use crate::host::Fact;
+use crate::pace::PaceCost;
 use crate::prefill::PrefillReport;
-use crate::recorder::{Class, ClassRecord};
+use crate::recorder::{Class, ClassRecord, LaneRecord};
+use crate::replay::ReplayPace;
 use crate::series::{Second, mix_of};
+use crate::sys::perf;
 use crate::verify::WrongValue;
-use crate::worker::{Outcome, Stop};
+use crate::worker::{Outcome, Steering, Stop};
 
 /// Whether the numbers of a run may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +77,13 @@ pub struct PaceReport {
     pub late: Histogram<u64>,
 }
 
+impl PaceReport {
+    fn new(mode: Pace, cost: PaceCost) -> PaceReport {
+        let PaceCost { sleeps, idle_polls, polling_ns, late } = cost;
+        PaceReport { mode, sleeps, idle_polls, polling_ns, late }
+    }
+}
+
 /// The result of [`crate::run()`].
 #[derive(Debug, Clone)]
 pub struct Report {
@@ -96,12 +106,16 @@ pub struct Report {
     pub rate: f64,
     /// The measurements, by class; classes without requests are left out.
     pub classes: Vec<(Class, ClassRecord)>,
+    /// The names of the targets or cores, and what went to each; empty if there is only one.
+    pub targets: Vec<(String, LaneRecord)>,
     /// The measurements of all classes together, without the fills.
     pub total: ClassRecord,
     /// The rate that the schedule had in the measured phase; `None` for a closed loop.
     pub offered: Option<f64>,
     /// The numbers of every second of the measured phase in which a reply came.
     pub seconds: Vec<Second>,
+    /// The trace that was replayed, and how; `None` for a run.
+    pub trace: Option<(String, ReplayPace)>,
     /// What is known about the machine: names and texts.
     pub facts: Vec<Fact>,
     /// Requests that were never answered, measured or not.
@@ -114,6 +128,15 @@ pub struct Report {
     pub gap_s: f64,
     /// Connections that were replaced on purpose.
     pub churned: u64,
+    /// Counters that the server had lost, as seen by increments that brought 1 again.
+    pub counters_restarted: u64,
+    /// Counters of the processor and the scheduler over all workers, the warm-up included, by
+    /// name; `None` where the machine does not count.
+    pub counters: Vec<(&'static str, Option<u64>)>,
+    /// CPUs that were slowed down because of heat, in events; `None` if the machine does not say.
+    pub throttled: Option<u64>,
+    /// Where connections that were aimed at a core ended; all zero without steering.
+    pub steering: Steering,
     /// Segments that TCP had to send again, on all connections.
     pub retransmits: u64,
     /// Involuntary context switches of the workers.
@@ -159,6 +182,8 @@ pub(crate) struct Setting {
     pub(crate) mode: Pace,
     /// Whether all targets are on this machine.
     pub(crate) local: bool,
+    /// Their names.
+    pub(crate) targets: Vec<String>,
     /// The measured phase.
     pub(crate) window: Window,
 }
@@ -170,7 +195,7 @@ impl Report {
         phase: Phase,
         prefill: Option<PrefillReport>,
     ) -> Report {
-        let Setting { run_id, facts, mode, local, window } = setting;
+        let Setting { run_id, facts, mode, local, targets, window } = setting;
         let outcome = phase.outcome;
         let total = mix_of(&outcome.recorder);
         let classes: Vec<(Class, ClassRecord)> = Class::ALL
@@ -202,15 +227,21 @@ impl Report {
             duration_s,
             rate: per_second(duration_s),
             classes,
+            targets: targets.into_iter().zip(outcome.lanes).collect(),
             total,
             offered,
             seconds: phase.seconds,
+            trace: None,
             facts,
             unanswered: outcome.unanswered,
             connections_lost: outcome.connections_lost,
             reconnected: outcome.reconnected,
             gap_s: outcome.gap_ns as f64 / 1e9,
             churned: outcome.churned,
+            counters_restarted: outcome.counters_restarted,
+            counters: perf::NAMES.into_iter().zip(outcome.counters).collect(),
+            throttled: phase.throttled,
+            steering: outcome.steering,
             retransmits: outcome.retransmits,
             switches: outcome.switches,
             busy: outcome.busy,
@@ -220,13 +251,7 @@ impl Report {
             wrong: outcome.wrong_count,
             wrong_values: outcome.wrong,
             client_cpu_ns: outcome.cpu_ns,
-            pace: PaceReport {
-                mode,
-                sleeps: outcome.pace.sleeps,
-                idle_polls: outcome.pace.idle_polls,
-                polling_ns: outcome.pace.polling_ns,
-                late: outcome.pace.late,
-            },
+            pace: PaceReport::new(mode, outcome.pace),
             prefill,
         };
         guard::judge(&mut report, phase.stop);
@@ -241,14 +266,21 @@ impl Report {
         prefill: Option<PrefillReport>,
     ) -> Report {
         let window = Window { start_ns: 0, length_ns: None, offered: None };
-        let setting = Setting { run_id, facts, mode: config.pace, local: false, window };
+        let setting =
+            Setting { run_id, facts, mode: config.pace, local: false, targets: Vec::new(), window };
         let (wrong, wrong_values) = prefill
             .as_ref()
             .map_or((0, Vec::new()), |prefill| (prefill.wrong, prefill.wrong_values.clone()));
         let mut outcome = Outcome::new();
         (outcome.wrong_count, outcome.wrong) = (wrong, wrong_values);
-        let phase =
-            Phase { outcome, seconds: Vec::new(), start_ns: 0, stolen: None, stop: Stop::Wrong };
+        let phase = Phase {
+            outcome,
+            seconds: Vec::new(),
+            start_ns: 0,
+            stolen: None,
+            throttled: None,
+            stop: Stop::Wrong,
+        };
         Report::new(config, setting, phase, prefill)
     }
 

@@ -9,18 +9,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::config::{Arrival, Load, Pace, Rate, RunConfig};
+use crate::config::{Arrival, Load, Pace, Profile, Rate, RunConfig};
 use crate::dist::KeySampler;
 use crate::drive::{Crew, Recording};
 use crate::error::Error;
 use crate::host;
-use crate::keys::{KeyFormat, RUN_PREFIX};
+use crate::keys::{COUNTER_PREFIX, KeyFormat, RUN_PREFIX};
 use crate::prefill::{PrefillReport, fill};
 use crate::protocol::Codec;
 use crate::report::{Report, Setting, Verdict, Window};
 use crate::rng::mix64;
-use crate::schedule::{End, Schedule, Segment, Spread, Times, Timetable, due_ns, first_index_at};
-use crate::source::RandomSource;
+use crate::schedule::{
+    End, Schedule, Segment, Spread, Times, Timetable, due_ns, first_index_at, sine,
+};
+use crate::source::{RandomSource, Source};
 use crate::sys::allowed_cpus;
 use crate::target::Targets;
 use crate::value::{Sizes, Values};
@@ -48,28 +50,35 @@ impl Stage {
         config.validate()?;
         check_pins(&config.pin)?;
         let targets = Targets::resolve(&config.target)?;
+        let (targets, placement) = targets.steered(config.steer, config.protocol)?;
         if targets.count() * config.threads > config.connections {
             return Err(Error::Usage(format!(
-                "--connections {} is too few: every thread needs one to each of {} targets",
+                "--connections {} is too few: every thread needs one to each of {} targets or \
+                 cores",
                 config.connections,
                 targets.count()
             )));
         }
-        let keys = KeyFormat::new(RUN_PREFIX, config.key_bytes, config.keys);
         let run_id = fresh_run_id();
         let sizes = Sizes::Drawn(config.value_size.clone());
         let values = Values::new(config.seed, run_id, sizes, config.ttl.clone(), config.protocol);
+        let form = |prefix| KeyFormat::sized(prefix, &config.key_size, config.keys);
+        let verifier = Verifier::new(values, config.verify, config.keys)?;
         Ok(Stage {
             crew: Crew {
                 targets,
-                steer: config.steer,
+                placement,
                 protocol: config.protocol,
                 connections: config.connections,
                 pin: config.pin.clone(),
                 progress: config.progress,
             },
-            codec: Codec::new(config.protocol, keys, config.ttl.is_some()),
-            verifier: Verifier::new(values, config.verify, config.keys)?,
+            codec: Codec::new(config.protocol, form(RUN_PREFIX), config.ttl.is_some())
+                .with_counters(form(COUNTER_PREFIX)),
+            verifier: match config.mix.incr {
+                0 => verifier,
+                _ => verifier.with_counters(config.keys)?,
+            },
             run_id,
         })
     }
@@ -90,37 +99,71 @@ pub fn run(config: &RunConfig) -> Result<Report, Error> {
     if let Some(PrefillReport { verdict: Verdict::Wrong, .. }) = prefill {
         return Ok(Report::of_wrong_prefill(config, stage.run_id, facts, prefill));
     }
-    let spin = spins(config.pace)? && (config.load != Load::Closed || config.pace == Pace::Spin);
     let keys = KeySampler::new(config.key_dist, config.hot_one, config.keys, config.seed);
-    let churn_ns = config.churn.map(|rate| due_ns(rate, config.threads as u64));
-    let plans = arrivals
-        .into_iter()
-        .enumerate()
-        .map(|(worker, arrivals)| Plan {
-            arrivals,
-            source: RandomSource::new(
-                config.mix,
-                config.multiget,
-                keys.clone(),
-                config.seed,
-                worker,
-            ),
-            pipeline: config.pipeline,
-            read_through: config.read_through,
-            spin,
-            churn_ns,
+    let sources = (0..config.threads)
+        .map(|worker| {
+            RandomSource::new(config.mix, config.multiget, keys.clone(), config.seed, worker)
         })
         .collect();
+    carry_out(config, &stage, (arrivals, window), facts, sources, prefill)
+}
+
+/// Carries out an open loop whose requests come from `sources`, one for every worker.
+pub(crate) fn run_open<S: Source + Send>(
+    config: &RunConfig,
+    stage: &Stage,
+    table: &Timetable,
+    rate: Rate,
+    sources: Vec<S>,
+) -> Result<Report, Error> {
+    let window = window_of(config, table, rate);
+    let arrivals = open_arrivals(config, table);
+    carry_out(config, stage, (arrivals, window), host::facts(), sources, None)
+}
+
+fn carry_out<S: Source + Send>(
+    config: &RunConfig,
+    stage: &Stage,
+    (arrivals, window): (Vec<Arrivals>, Window),
+    facts: Vec<host::Fact>,
+    sources: Vec<S>,
+    prefill: Option<PrefillReport>,
+) -> Result<Report, Error> {
+    let spin = spins(config.pace)? && (config.load != Load::Closed || config.pace == Pace::Spin);
+    let churn_ns = config.churn.map(|rate| due_ns(rate, config.threads as u64));
+    let plan = |(arrivals, source)| Plan {
+        arrivals,
+        source,
+        pipeline: config.pipeline,
+        read_through: config.read_through,
+        spin,
+        churn_ns,
+    };
+    let plans = arrivals.into_iter().zip(sources).map(plan).collect();
     let recording = Recording { cut_from_ns: Some(window.start_ns), hlog: config.hlog.clone() };
     let phase = stage.crew.drive("run", &stage.codec, &stage.verifier, plans, &recording)?;
+    let targets = &stage.crew.targets;
     let setting = Setting {
         run_id: stage.run_id,
         facts,
         mode: if spin { Pace::Spin } else { Pace::Hybrid },
-        local: stage.crew.targets.are_local(),
+        local: targets.are_local(),
+        targets: (0..targets.count()).map(|index| targets.name(index)).collect(),
         window,
     };
     Ok(Report::new(config, setting, phase, prefill))
+}
+
+/// The share of every worker in an open loop.
+fn open_arrivals(config: &RunConfig, table: &Timetable) -> Vec<Arrivals> {
+    let workers = config.threads;
+    let backlog_max_ns = duration_ns(config.backlog_max);
+    (0..workers)
+        .map(|worker| Arrivals::Open {
+            schedule: Schedule::new(table, worker, workers),
+            backlog_max_ns,
+        })
+        .collect()
 }
 
 /// The arrivals of each worker, and where the measured phase lies.
@@ -130,13 +173,7 @@ fn plan_arrivals(config: &RunConfig) -> Result<(Vec<Arrivals>, Window), Error> {
     match config.load {
         Load::Open(rate) => {
             let (table, window) = timetable(config, rate)?;
-            let backlog_max_ns = duration_ns(config.backlog_max);
-            let arrivals = (0..workers)
-                .map(|worker| Arrivals::Open {
-                    schedule: Schedule::new(&table, worker, workers),
-                    backlog_max_ns,
-                })
-                .collect();
+            let arrivals = open_arrivals(config, &table);
             Ok((arrivals, window))
         }
         Load::Closed => {
@@ -241,24 +278,32 @@ fn times(config: &RunConfig, rate: Rate) -> Result<Times, Error> {
             let silence = Segment { length_ns: off_ns.max(1), millihertz: 0 };
             return Ok(Times::Process { segments: [burst, silence].into(), cyclic: true, spread });
         }
-        Arrival::Constant if config.profile.steps.is_empty() => return Ok(Times::Steady(rate)),
-        _ if config.profile.steps.is_empty() => [forever(rate.millihertz)].into(),
-        _ => {
-            let steps = &config.profile.steps;
-            let mut segments: Vec<Segment> = steps
-                .iter()
-                .map(|step| Segment {
-                    length_ns: duration_ns(step.length),
-                    millihertz: step.rate.millihertz,
-                })
-                .collect();
-            // The warm-up belongs to the first step; the last one lasts.
-            segments[0].length_ns += duration_ns(config.warmup);
-            if let Some(last) = segments.last_mut() {
-                last.length_ns = u64::MAX;
+        _ => match &config.profile {
+            Profile::Level if config.arrival == Arrival::Constant => {
+                return Ok(Times::Steady(rate));
             }
-            segments.into()
-        }
+            Profile::Level => [forever(rate.millihertz)].into(),
+            Profile::Sine { mean, amplitude, period } => {
+                let (period_ns, start_ns) = (duration_ns(*period), duration_ns(config.warmup));
+                let segments = sine(*mean, *amplitude, period_ns, start_ns);
+                return Ok(Times::Process { segments, cyclic: true, spread });
+            }
+            Profile::Steps(steps) => {
+                let mut segments: Vec<Segment> = steps
+                    .iter()
+                    .map(|step| Segment {
+                        length_ns: duration_ns(step.length),
+                        millihertz: step.rate.millihertz,
+                    })
+                    .collect();
+                // The warm-up belongs to the first step; the last one lasts.
+                segments[0].length_ns += duration_ns(config.warmup);
+                if let Some(last) = segments.last_mut() {
+                    last.length_ns = u64::MAX;
+                }
+                segments.into()
+            }
+        },
     };
     Ok(Times::Process { segments, cyclic: false, spread })
 }

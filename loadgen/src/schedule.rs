@@ -19,7 +19,7 @@ mod tests;
 
 use std::sync::Arc;
 
-pub(crate) use process::{Segment, Spread};
+pub(crate) use process::{Segment, Spread, sine};
 pub(crate) use steady::{due_ns, first_index_at};
 
 use crate::config::Rate;

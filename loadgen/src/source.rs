@@ -21,7 +21,7 @@ pub(crate) struct RandomSource {
     rng: Rng,
     sampler: KeySampler,
     /// The operations with the sums of their weights.
-    bounds: [(Op, u64); 4],
+    bounds: [(Op, u64); 5],
     multiget: Multiget,
 }
 
@@ -40,6 +40,7 @@ impl RandomSource {
             (Op::Set, mix.set),
             (Op::Delete, mix.delete),
             (Op::Touch, mix.touch),
+            (Op::Incr, mix.incr),
         ]
         .map(|(op, weight)| {
             sum += u64::from(weight);
@@ -52,7 +53,7 @@ impl RandomSource {
 impl Source for RandomSource {
     #[inline]
     fn next(&mut self, offset_ns: u64, keys: &mut Vec<u64>) -> Option<Op> {
-        let draw = self.rng.below(self.bounds[3].1);
+        let draw = self.rng.below(self.bounds[4].1);
         let op = self.bounds.iter().find(|(_, sum)| draw < *sum).map(|&(op, _)| op)?;
         let Multiget { keys_min, keys_max } = self.multiget;
         let count = if op == Op::Get && keys_max > 1 {
@@ -107,7 +108,7 @@ mod tests {
 
     #[test]
     fn the_mix_is_kept() {
-        let mix = Mix { get: 6, set: 2, delete: 1, touch: 1 };
+        let mix = Mix { get: 6, set: 2, delete: 1, touch: 1, incr: 0 };
         let mut source = RandomSource::new(mix, ONE, uniform(50), 1, 0);
         let (mut seen, mut keys) = ([0_u32; 4], Vec::new());
         for _ in 0..100_000 {

@@ -1,7 +1,8 @@
-//! The only file that calls the operating system directly.
+//! The only place that calls the operating system directly.
 //!
 //! Clocks, CPU affinity, timer slack, the file limit, counters of thread and socket, and epoll.
-//! Sockets are `std::net` and need nothing else from here.
+//! Sockets are `std::net` and need nothing else from here, but for a connection from a port of
+//! choice (`dial`).
 //!
 //! Invariants:
 //! - I1. A descriptor that this file creates is owned by an [`OwnedFd`] before anything else can
@@ -13,8 +14,13 @@
 //! system call for the CPU clock of a thread; a wait is one system call (three in the fall-back
 //! for kernels older than 5.11, which lack `epoll_pwait2`).
 
+mod dial;
+pub(crate) mod perf;
+
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+pub(crate) use dial::connect_from;
 
 /// Nanoseconds of `CLOCK_MONOTONIC`. Every latency is a difference of two of these.
 #[inline]

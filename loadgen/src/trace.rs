@@ -1,4 +1,5 @@
-//! Cache traces in the CTR1 format: one zstd frame, little-endian.
+//! Cache traces: text ([`text`] has the forms), plain or as a zstd frame, and the CTR1 format: one
+//! zstd frame, little-endian.
 //!
 //! | offset | type | field |
 //! | ---: | --- | --- |
@@ -16,12 +17,16 @@
 //!
 //! Cost: 4 bytes of memory per record and 4 per sized key; about 10 ns per record to load.
 
+mod text;
+
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use crate::error::Error;
 
+/// What every zstd frame starts with.
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const HEADER_BYTES: usize = 32;
 const FLAG_SIZES: u8 = 1;
 /// Records decoded at a time.
@@ -42,7 +47,98 @@ pub struct Trace {
     pub unique_bytes: u64,
 }
 
-/// Loads the trace in `path`.
+/// What a request of a trace does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TraceOp {
+    /// It reads the key.
+    Read,
+    /// It writes the whole value of the key.
+    Write,
+    /// It deletes the key.
+    Delete,
+}
+
+/// A trace with what it knows besides the keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct History {
+    /// Keys and sizes.
+    pub trace: Trace,
+    /// What each request does; all of them read if `None`.
+    pub ops: Option<Vec<TraceOp>>,
+    /// When each request came, in nanoseconds after the first, ascending.
+    pub times_ns: Option<Vec<u64>>,
+    /// The lifetime of the value of each key, in seconds; 0 is none.
+    pub key_ttls_s: Option<Vec<u32>>,
+    /// Lines that were passed over, because they are no reads, writes or deletions.
+    pub passed_over: u64,
+}
+
+impl History {
+    /// What is in the trace, for people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let Trace { keys, unique, unique_bytes, key_sizes } = &self.trace;
+        let count = |op| match &self.ops {
+            Some(ops) => ops.iter().filter(|&&other| other == op).count(),
+            None if op == TraceOp::Read => keys.len(),
+            None => 0,
+        };
+        let length = self.times_ns.as_ref().and_then(|times_ns| times_ns.last());
+        let length = length.map_or("n/a".to_owned(), |&ns| format!("{:.3} s", ns as f64 / 1e9));
+        let bytes = match key_sizes {
+            Some(_) => format!("{unique_bytes} of all keys together"),
+            None => "n/a".to_owned(),
+        };
+        let ttls = self.key_ttls_s.as_ref();
+        let ttls = ttls.map_or(0, |ttls_s| ttls_s.iter().filter(|&&ttl_s| ttl_s > 0).count());
+        format!(
+            "requests    {}\nkeys        {unique}\nbytes       {bytes}\nreads       {}\n\
+             writes      {}\ndeletes     {}\nexpire      {ttls} keys\nlength      {length}\n\
+             passed over {} lines\n",
+            keys.len(),
+            count(TraceOp::Read),
+            count(TraceOp::Write),
+            count(TraceOp::Delete),
+            self.passed_over
+        )
+    }
+}
+
+impl From<Trace> for History {
+    fn from(trace: Trace) -> History {
+        History { trace, ops: None, times_ns: None, key_ttls_s: None, passed_over: 0 }
+    }
+}
+
+/// Loads the trace in `path`, whatever its form; `seed` spreads the requests of whole seconds.
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be read, [`Error::Trace`] if it is of no known form or damaged.
+pub fn open(path: &Path, seed: u64) -> Result<History, Error> {
+    let failed = |error| Error::io(format!("cannot read {}", path.display()), error);
+    let file = File::open(path).map_err(failed)?;
+    let mut file = BufReader::with_capacity(1 << 18, file);
+    let is_zstd = file.fill_buf().map_err(failed)?.starts_with(&ZSTD_MAGIC);
+    let history = if is_zstd {
+        let decoder = zstd::stream::read::Decoder::with_buffer(file).map_err(failed)?;
+        read_any(BufReader::with_capacity(1 << 18, decoder), seed)
+    } else {
+        read_any(file, seed)
+    };
+    history.map_err(|problem| match problem {
+        Problem::Io(error) => failed(error),
+        Problem::Format(why) => Error::Trace(format!("{}: {why}", path.display())),
+    })
+}
+
+fn read_any(mut input: impl BufRead, seed: u64) -> Result<History, Problem> {
+    if input.fill_buf()?.starts_with(b"CTR1") {
+        return read(input).map(History::from);
+    }
+    text::read(input, seed)
+}
+
+/// Loads the CTR1 trace in `path`.
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read or is not a sound zstd frame, [`Error::Trace`] if what
@@ -215,6 +311,12 @@ mod tests {
         let packed = zstd::stream::encode_all(&plain[..], 3).expect("packed");
         std::fs::write(&path, packed).expect("written");
         assert_eq!(load(&path).expect("sound").keys, [0, 1]);
+        assert_eq!(open(&path, 1).expect("sound").trace.keys, [0, 1]);
+        let lines = zstd::stream::encode_all(&b"key\na\nb\na\n"[..], 3).expect("packed");
+        std::fs::write(&path, lines).expect("written");
+        assert_eq!(open(&path, 1).expect("sound").trace.keys, [0, 1, 0]);
+        std::fs::write(&path, "nothing known").expect("written");
+        assert!(matches!(open(&path, 1), Err(Error::Trace(_))));
         std::fs::write(&path, plain).expect("written");
         assert!(matches!(load(&path), Err(Error::Io { .. })));
         std::fs::remove_file(&path).expect("removed");

@@ -51,6 +51,8 @@ pub(crate) struct Values {
     run: u32,
     sizes: Sizes,
     ttl: Option<Ttl>,
+    /// The lifetime of each key in seconds, as in a trace; 0 is none.
+    key_ttls_s: Option<Vec<u32>>,
     /// The unit of lifetimes that the protocol can say, in milliseconds.
     ttl_step_ms: u64,
 }
@@ -99,7 +101,13 @@ impl Values {
         protocol: Protocol,
     ) -> Values {
         let ttl_step_ms = if protocol.is_memcached() { 1000 } else { 1 };
-        Values { seed: mix64(seed ^ GAMMA), run, sizes, ttl, ttl_step_ms }
+        Values { seed: mix64(seed ^ GAMMA), run, sizes, ttl, key_ttls_s: None, ttl_step_ms }
+    }
+
+    /// The same values with a lifetime of its own for each key, in seconds; 0 is none.
+    #[must_use]
+    pub(crate) fn with_key_ttls(self, key_ttls_s: Vec<u32>) -> Values {
+        Values { key_ttls_s: Some(key_ttls_s), ..self }
     }
 
     /// Length of the value that write `version` of `key` gives it.
@@ -117,6 +125,10 @@ impl Values {
     /// Lifetime that write (or touch) `version` of `key` gives it, in milliseconds.
     #[inline]
     pub(crate) fn ttl_ms(&self, key: u64, version: u32) -> Option<u64> {
+        if let Some(ttls_s) = &self.key_ttls_s {
+            let ttl_s = u64::from(ttls_s[key as usize]);
+            return (ttl_s > 0).then(|| ttl_s * 1000);
+        }
         let ttl = self.ttl.as_ref()?;
         let ttl_ms = draw_ttl_ms(ttl, &mut self.stream(key, version, 1));
         Some(ttl_ms.next_multiple_of(self.ttl_step_ms))
@@ -124,7 +136,7 @@ impl Values {
 
     /// The unit of lifetimes in milliseconds; `None` if nothing expires.
     pub(crate) fn ttl_step_ms(&self) -> Option<u64> {
-        self.ttl.as_ref().map(|_| self.ttl_step_ms)
+        (self.ttl.is_some() || self.key_ttls_s.is_some()).then_some(self.ttl_step_ms)
     }
 
     /// A stream of random numbers for one purpose of one write.

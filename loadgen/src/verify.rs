@@ -9,6 +9,7 @@
 use std::fmt;
 
 use crate::config::Verify;
+use crate::counters::{Counted, CounterFlaw, Counters};
 use crate::error::Error;
 use crate::expiry::Expiry;
 use crate::keys::KeyFormat;
@@ -49,6 +50,12 @@ pub enum WrongKind {
     Expired,
     /// Its version has not been sent yet.
     FromTheFuture,
+    /// A counter is not above what it was before the increment was sent.
+    CounterBack,
+    /// A counter is above what all increments together can have reached.
+    CounterSkipped,
+    /// Several increments brought the same number: some of them were lost.
+    CounterLost,
 }
 
 impl WrongKind {
@@ -65,6 +72,9 @@ impl WrongKind {
             WrongKind::Resurrected => "deleted value came back",
             WrongKind::Expired => "expired value",
             WrongKind::FromTheFuture => "version that was never sent",
+            WrongKind::CounterBack => "counter went back",
+            WrongKind::CounterSkipped => "counter skipped a number",
+            WrongKind::CounterLost => "increments were lost",
         }
     }
 }
@@ -84,6 +94,8 @@ pub(crate) struct Verifier {
     ledger: Option<Ledger>,
     /// Absent if nothing expires, or nothing is checked.
     expiry: Option<Expiry>,
+    /// Absent if nothing is counted, or nothing is checked.
+    counters: Option<Counters>,
 }
 
 /// What a read knew when it was sent.
@@ -111,7 +123,69 @@ impl Verifier {
             Some(step_ms) if checks => Some(Expiry::new(keys, step_ms).map_err(no_memory)?),
             _ => None,
         };
-        Ok(Verifier { values, level, ledger, expiry })
+        Ok(Verifier { values, level, ledger, expiry, counters: None })
+    }
+
+    /// The same verifier with `keys` counters.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the machine has no memory for them.
+    pub(crate) fn with_counters(mut self, keys: u64) -> Result<Verifier, Error> {
+        if self.level != Verify::Off {
+            let counters = Counters::new(keys).map_err(|_| {
+                Error::Usage(format!("{keys} counters: no memory to remember their numbers"))
+            })?;
+            self.counters = Some(counters);
+        }
+        Ok(self)
+    }
+
+    /// To be called right before an increment is sent; the result goes to [`Verifier::counted`].
+    pub(crate) fn before_incr(&self, key: u64) -> u64 {
+        self.counters.as_ref().map_or(0, |counters| counters.before(key))
+    }
+
+    /// Judges the number that an increment brought; `above` is from [`Verifier::before_incr`].
+    ///
+    /// # Errors
+    /// The complete description of a wrong number.
+    pub(crate) fn counted(
+        &self,
+        keys: &KeyFormat,
+        key: u64,
+        above: u64,
+        number: u64,
+    ) -> Result<Counted, Box<WrongValue>> {
+        let Some(counters) = &self.counters else { return Ok(Counted::Fits) };
+        counters.counted(key, above, number).map_err(|flaw| {
+            let (kind, expected) = match flaw {
+                CounterFlaw::Back { above } => {
+                    (WrongKind::CounterBack, format!("{}, or 1 again", above + 1))
+                }
+                CounterFlaw::Skipped { at_most } => {
+                    (WrongKind::CounterSkipped, format!("at most {at_most}"))
+                }
+                CounterFlaw::Lost { expected } => {
+                    (WrongKind::CounterLost, format!("{expected} after as many increments"))
+                }
+            };
+            let got = number.to_string();
+            Box::new(WrongValue { key: keys.text(key), kind, expected, got })
+        })
+    }
+
+    /// The server answered an increment with the absence of the counter.
+    pub(crate) fn counter_missing(&self, key: u64) {
+        if let Some(counters) = &self.counters {
+            counters.missing(key);
+        }
+    }
+
+    /// The server refused an increment.
+    pub(crate) fn counter_refused(&self, key: u64) {
+        if let Some(counters) = &self.counters {
+            counters.refused(key);
+        }
     }
 
     /// The values of the run.

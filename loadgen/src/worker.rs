@@ -31,9 +31,12 @@ use crate::conn::Connection;
 use crate::error::Error;
 use crate::pace::Pacer;
 use crate::protocol::Op;
+use crate::recorder::LaneRecord;
 use crate::source::Source;
-use crate::sys::{Epoll, Event, Wait, involuntary_switches, monotonic_ns, thread_cpu_ns};
+use crate::steer::Placement;
+use crate::sys::{Epoll, Event, Wait, involuntary_switches, monotonic_ns, perf, thread_cpu_ns};
 
+pub use parts::Steering;
 pub(crate) use parts::{Arrivals, Links, Outcome, Plan, Progress, Shared, Stop};
 
 /// How long the last replies may take after the last request.
@@ -49,6 +52,7 @@ const SCRATCH_BYTES: usize = 256 * 1024;
 
 /// A fill that waits for a connection with room.
 struct Fill {
+    op: Op,
     key: u64,
     intended_ns: u64,
     measured: bool,
@@ -123,7 +127,7 @@ impl<'a, S: Source> Worker<'a, S> {
             Arrivals::Open { schedule, .. } => schedule.gap_ns(),
             Arrivals::Closed { .. } => 0,
         };
-        let lanes = shared.owners.map_or(1, |owners| usize::from(owners.count()));
+        let lanes = shared.owners.map_or(1, Placement::lanes);
         let mut worker = Worker {
             shared,
             progress,
@@ -138,7 +142,7 @@ impl<'a, S: Source> Worker<'a, S> {
             next: None,
             keys: Vec::with_capacity(MULTIGET_MAX),
             free: vec![VecDeque::with_capacity(connections.len()); lanes],
-            key_text: Vec::with_capacity(shared.codec.keys().len()),
+            key_text: Vec::with_capacity(shared.codec.keys().longest()),
             dirty: Vec::with_capacity(connections.len()),
             fills: VecDeque::new(),
             scratch: vec![0; SCRATCH_BYTES],
@@ -155,7 +159,11 @@ impl<'a, S: Source> Worker<'a, S> {
             out: Outcome::new(),
             connections,
         };
+        if shared.targets > 1 {
+            worker.out.lanes = vec![LaneRecord::new(); shared.targets];
+        }
         for index in 0..worker.connections.len() {
+            worker.note_reached(index);
             worker.offer(index);
         }
         Ok(worker)
@@ -172,6 +180,7 @@ impl<'a, S: Source> Worker<'a, S> {
         if let Some(gap_ns) = self.churn_ns {
             self.next_churn_ns = start_ns.saturating_add(gap_ns);
         }
+        let mut counters = perf::Counters::start();
         let switches_before = involuntary_switches();
         std::thread::sleep(Duration::from_nanos(start_ns.saturating_sub(monotonic_ns())));
         let mut events: Vec<Event> = Vec::new();
@@ -204,6 +213,7 @@ impl<'a, S: Source> Worker<'a, S> {
             }
             self.publish(now_ns);
         }
+        self.out.counters = counters.read();
         self.out.switches = involuntary_switches().saturating_sub(switches_before);
         Ok(self.end())
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use common::{Behaviour, Fault, Server};
 use pinion_loadgen::{
-    Arrival, Class, EXIT_INVALID, EXIT_OVERLOADED, Guards, Load, Mix, Pace, Profile, Rate,
-    RunConfig, Verdict, run,
+    Arrival, Class, EXIT_INVALID, EXIT_OBJECTIVE, EXIT_OK, EXIT_OVERLOADED, Guards, Load, Mix,
+    Pace, Profile, Rate, RunConfig, SweepConfig, Verdict, run, sweep,
 };
 
 fn config(server: &Server, rate: u64) -> RunConfig {
@@ -164,8 +164,12 @@ fn profiles_bursts_and_files_send_what_they_say() {
         assert!(report.errors() == 0 && report.wrong == 0, "{}", report.text());
         report.requests
     };
+    let ms = Duration::from_millis;
     let profile: Profile = "steps:500@200ms,2000@300ms".parse().expect("a profile");
-    assert_eq!(count(&|c| (c.profile, c.duration) = (profile.clone(), profile.length())), 700);
+    assert_eq!(count(&|c| (c.profile, c.duration) = (profile.clone(), ms(500))), 700);
+    let sine: Profile = "sine:1000,900@200ms".parse().expect("a sine");
+    let wave = count(&|c| (c.profile, c.duration) = (sine.clone(), ms(600)));
+    assert!(wave.abs_diff(600) <= 1, "{wave}");
     let burst: Arrival = "burst:20ms,80ms".parse().expect("a burst");
     assert_eq!(count(&|c| (c.arrival, c.duration) = (burst.clone(), 5 * burst_period())), 500);
     let path = std::env::temp_dir().join(format!("pinion-times-{}", std::process::id()));
@@ -271,5 +275,41 @@ fn strict_guards_hold_the_client_to_account() {
         assert_eq!(told(&report.reasons), strict, "{}", report.text());
         assert_eq!(told(&report.warnings), !strict, "{}", report.text());
         assert!(!strict || report.verdict == Verdict::Invalid, "{}", report.text());
+    }
+}
+
+/// A server that stands still for 60 ms of every second breaks any objective for the p99 below
+/// that, and keeps one above, at every rate.
+#[test]
+fn a_sweep_finds_what_keeps_the_objective() {
+    let behaviour = Behaviour {
+        stall: Some((Duration::from_millis(300), Duration::from_millis(60))),
+        ..Behaviour::default()
+    };
+    for (objective, keeps) in [("p95<10ms", false), ("p95<2s", true)] {
+        let server = Server::start(behaviour);
+        let mut run = config(&server, 500);
+        run.duration = Duration::from_millis(900);
+        let sweep_config = SweepConfig {
+            run,
+            objectives: vec![objective.parse().expect("an objective")],
+            from: Rate { millihertz: 400_000 },
+            to: Rate { millihertz: 600_000 },
+            repeats: 2,
+        };
+        let report = sweep(&sweep_config).expect("a report");
+        assert_eq!(report.sustained.is_some(), keeps, "{}", report.text());
+        let code = if keeps { EXIT_OK } else { EXIT_OBJECTIVE };
+        assert_eq!(report.exit_code(), code);
+        let steps = |step: &str| report.points.iter().filter(|point| point.step == step).count();
+        if keeps {
+            assert_eq!(report.sustained, Some(600.0), "{}", report.text());
+            // 400, 500 and 600; then 540, 570 and 600 twice each, and no 630.
+            assert_eq!((steps("climb"), steps("halve"), steps("confirm")), (3, 0, 6));
+        } else {
+            assert_eq!((steps("climb"), steps("confirm")), (1, 0), "{}", report.text());
+        }
+        let scarce = SweepConfig { from: Rate { millihertz: 1000 }, ..sweep_config };
+        assert!(sweep(&scarce).is_err(), "one request per second shows no p95");
     }
 }

@@ -25,7 +25,7 @@ fn config(server: &Server, protocol: Protocol) -> RunConfig {
         requests: Some(4000),
         warmup: Duration::ZERO,
         keys: 100,
-        mix: Mix { get: 6, set: 3, delete: 1, touch: 0 },
+        mix: Mix { get: 6, set: 3, delete: 1, ..Mix::default() },
         prefill: true,
         guards: Guards::Lenient,
         ..RunConfig::default()
@@ -219,6 +219,8 @@ fn a_wrong_command_line_exits_with_1() {
         &["run", "--closed", "--pin", "4000"],
         &["run", "--closed", "--mix", "put=1"],
         &["run", "--closed", "--key-size", "2"],
+        &["run", "--closed", "--key-size", "9..300"],
+        &["run", "--closed", "--key-size", "5", "--mix", "incr=1"],
         &["run", "--closed", "--protocol", "http"],
         &["run", "--closed", "--arrival", "poisson"],
         &["run", "--rate", "5", "--arrival", "sometimes"],
@@ -275,7 +277,7 @@ fn touches_and_lifetimes_accuse_no_correct_server() {
     for protocol in PROTOCOLS {
         let server = Server::start(Behaviour::default());
         let mut config = config(&server, protocol);
-        config.mix = Mix { get: 4, set: 2, delete: 1, touch: 3 };
+        config.mix = Mix { get: 4, set: 2, delete: 1, touch: 3, incr: 2 };
         config.ttl = Some("1s..2s".parse().expect("lifetimes"));
         config.requests = Some(20_000);
         config.read_through = true;
@@ -333,7 +335,7 @@ fn keys_go_to_the_owner_of_their_slot() {
     let names: Vec<&str> = servers.iter().map(|server| server.target.as_str()).collect();
     let mut config = config(&servers[0], Protocol::Resp);
     config.target = names.join(",");
-    config.steer = Steer::Slots;
+    config.steer = Steer::CorePorts;
     config.connections = 6;
     config.threads = 2;
     config.read_through = true;
@@ -365,5 +367,72 @@ fn every_preset_runs_and_passes() {
         preset.apply(&mut config);
         let report = run(&config).expect("a report");
         assert_eq!(report.verdict, Verdict::Ok, "{name}: {}", report.text());
+    }
+}
+
+fn counting(server: &Server, protocol: Protocol) -> RunConfig {
+    let mix = Mix { get: 2, incr: 5, ..Mix::default() };
+    RunConfig { mix, ..config(server, protocol) }
+}
+
+#[test]
+fn counters_are_checked() {
+    for protocol in PROTOCOLS {
+        for fault in [Fault::None, Fault::LoseCounters] {
+            let server = Server::with_fault(fault);
+            let mut config = counting(&server, protocol);
+            config.threads = 2;
+            config.requests = Some(20_000);
+            for _ in 0..2 {
+                let report = run(&config).expect("a report");
+                assert_eq!(report.verdict, Verdict::Ok, "{protocol}: {}", report.text());
+                let incr = report.classes.iter().find(|(c, _)| *c == Class::Incr).expect("incr");
+                assert!(incr.1.count() > 12_000, "{}", report.text());
+                match (fault, protocol) {
+                    (Fault::None, _) => assert_eq!(report.counters_restarted, 0, "{protocol}"),
+                    // With memcached's text the loss of a counter is a reply of its own.
+                    (_, Protocol::Memcached) => assert!(report.classes.len() > 2, "set up again"),
+                    _ => assert!(report.counters_restarted > 0, "{protocol}"),
+                }
+            }
+        }
+        for (fault, kind) in [
+            (Fault::ForgetIncrement, WrongKind::CounterBack),
+            (Fault::IncrementTwice, WrongKind::CounterSkipped),
+        ] {
+            let server = Server::with_fault(fault);
+            let mut alone = counting(&server, protocol);
+            (alone.connections, alone.pipeline) = (1, 1);
+            let report = run(&alone).expect("a report");
+            assert_eq!(report.exit_code(), EXIT_WRONG, "{protocol} {fault:?}: {}", report.text());
+            assert_eq!(report.wrong_values[0].kind, kind, "{protocol} {fault:?}");
+            assert!(report.wrong_values[0].key.starts_with("ctr:"));
+            let crowd = run(&counting(&Server::with_fault(fault), protocol)).expect("a report");
+            assert_eq!(crowd.verdict, Verdict::Wrong, "{protocol} {fault:?}: {}", crowd.text());
+        }
+    }
+}
+
+#[test]
+fn keys_of_many_lengths_come_through() {
+    for protocol in PROTOCOLS {
+        for size in ["etc", "8..200"] {
+            let server = Server::start(Behaviour::default());
+            let mut config = config(&server, protocol);
+            config.key_size = size.parse().expect("a size");
+            config.multiget = Multiget { keys_min: 1, keys_max: 3 };
+            config.mix.incr = 2;
+            let report = run(&config).expect("a report");
+            assert_eq!(report.verdict, Verdict::Ok, "{protocol} {size}: {}", report.text());
+            let lengths: std::collections::HashSet<usize> = server
+                .log()
+                .iter()
+                .filter_map(|command| match command {
+                    common::Command::Set(key, ..) => Some(key.len()),
+                    _ => None,
+                })
+                .collect();
+            assert!(lengths.len() > 15, "{size}: {lengths:?}");
+        }
     }
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use pinion_loadgen::{
-    Arrival, Error, Guards, KeyDist, Load, Mix, Multiget, Pace, Preset, Profile, Protocol, Rate,
-    ReplayConfig, RunConfig, Steer, Ttl, ValueSize, Verify, parse_duration,
+    Arrival, Error, Fill, Guards, KeyDist, KeySize, Load, Mix, Multiget, Objective, Pace, Preset,
+    Profile, Protocol, Rate, ReplayConfig, ReplayPace, RunConfig, Steer, SweepConfig, Ttl,
+    ValueSize, Verify, parse_duration,
 };
 
 /// Length of the measured phase without a flag that says it.
@@ -18,8 +19,12 @@ const LONG: Duration = Duration::from_secs(365 * 24 * 3600);
 pub(super) enum Command {
     /// Apply a load and measure it
     Run(Box<RunArgs>),
-    /// Replay a trace: read, and write what was missing
+    /// Find the highest rate that keeps an objective for the response times
+    Sweep(Box<SweepArgs>),
+    /// Replay a trace: in its order, at its times or at a rate
     Replay(Box<ReplayArgs>),
+    /// Say what a trace has in it
+    TraceInfo(TraceInfoArgs),
     /// Write every key once, and read all of them back
     Prefill(Box<PrefillArgs>),
     /// Measure this tool itself against a null server on loopback
@@ -55,8 +60,9 @@ pub(super) struct Output {
 pub(super) struct Workload {
     #[command(flatten)]
     server: Server,
-    /// Where a key may go: none (any target) or core-ports (target i of n owns the i-th range of
-    /// the 16384 slots)
+    /// Where a key may go: none (any target), source-port (over a connection whose local port
+    /// leads to the core that owns the key) or core-ports (to the node that CLUSTER SLOTS of the
+    /// target names; of n targets, target i owns the i-th range of the 16384 slots)
     #[arg(long, default_value = "none")]
     steer: Steer,
     /// Connections, spread over threads and targets
@@ -68,9 +74,9 @@ pub(super) struct Workload {
     /// Number of keys
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     keys: u64,
-    /// Length of every key in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 16)]
-    key_size: usize,
+    /// Lengths of the keys: BYTES, MIN..MAX, list:BYTES=WEIGHT,... or etc [default: 16]
+    #[arg(long, value_name = "DIST")]
+    key_size: Option<KeySize>,
     /// A workload with a name: read-heavy, session, write-heavy, etc, scan-polluted or hot-key;
     /// other flags override its parts
     #[arg(long)]
@@ -113,7 +119,8 @@ pub(super) struct RunArgs {
     /// start, a line each)
     #[arg(long, value_name = "ARRIVAL", default_value = "const")]
     arrival: Arrival,
-    /// Rates one after another, for instance steps:10k@30s,50k@30s; in place of --rate
+    /// Rates that change, in place of --rate: steps:10k@30s,50k@30s, one after another, or
+    /// sine:MEAN,AMPLITUDE@PERIOD
     #[arg(long, conflicts_with = "rate")]
     profile: Option<Profile>,
     /// Stop an open loop that falls further behind than this
@@ -122,7 +129,7 @@ pub(super) struct RunArgs {
     /// Connections that are closed and opened again per second
     #[arg(long, value_name = "R")]
     churn: Option<Rate>,
-    /// Length of the measured phase [default: 10s, or that of the profile or the file]
+    /// Length of the measured phase [default: 10s, or that of the steps or the file]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     duration: Option<Duration>,
     /// Length of the phase before it that is not measured
@@ -138,7 +145,7 @@ pub(super) struct RunArgs {
     /// Share of the requests that goes to one single key, 0 to 1
     #[arg(long, value_name = "SHARE")]
     hot_one: Option<f64>,
-    /// Weights of the operations get, set, delete and touch [default: get=9,set=1]
+    /// Weights of the operations get, set, delete, touch and incr [default: get=9,set=1]
     #[arg(long)]
     mix: Option<Mix>,
     /// Keys that one read asks for [default: 1]
@@ -166,6 +173,51 @@ pub(super) struct RunArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct SweepArgs {
+    #[command(flatten)]
+    pub(super) workload: Workload,
+    /// The objective, such as p99<500us; all of several must be kept
+    #[arg(long, value_name = "pQ<TIME", required = true)]
+    slo: Vec<Objective>,
+    /// Lowest rate
+    #[arg(long, value_name = "R")]
+    from: Rate,
+    /// Highest rate
+    #[arg(long, value_name = "R")]
+    to: Rate,
+    /// Measurements of each rate that is confirmed
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    repeats: usize,
+    /// Length of one measurement
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
+    duration: Duration,
+    /// Length of the phase before each that is not measured
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "1s")]
+    warmup: Duration,
+    /// As for run
+    #[arg(long, value_name = "DIST")]
+    key_dist: Option<KeyDist>,
+    /// As for run
+    #[arg(long)]
+    mix: Option<Mix>,
+    /// How send times are spread: const or poisson
+    #[arg(long, value_name = "ARRIVAL", default_value = "poisson")]
+    arrival: Arrival,
+    /// Write every key first, and read all of them back
+    #[arg(long)]
+    prefill: bool,
+    /// Write a key after its read missed
+    #[arg(long)]
+    read_through: bool,
+    /// As for run
+    #[arg(long, default_value = "auto")]
+    pace: Pace,
+    /// As for run
+    #[arg(long, default_value = "strict")]
+    guards: Guards,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct PrefillArgs {
     #[command(flatten)]
     pub(super) workload: Workload,
@@ -175,35 +227,80 @@ pub(super) struct PrefillArgs {
 pub(super) struct ReplayArgs {
     #[command(flatten)]
     server: Server,
-    /// The trace, in the format CTR1
-    #[arg(long, value_name = "FILE.ctr.zst")]
+    /// The trace: CTR1, Twitter's CSV, CSV with named columns, or the text of memcached's watch or
+    /// Redis's MONITOR; plain or zstd
+    #[arg(long, value_name = "FILE")]
     pub(super) trace: PathBuf,
-    /// Most reads in flight; 1 keeps the exact sequence, more keeps the sequence of every key
+    /// Send at the times of the trace, so many times as fast; without it and --rate, as fast as the
+    /// order of the trace allows
+    #[arg(long, value_name = "X", group = "timed")]
+    speed: Option<f64>,
+    /// Send at this rate, evenly
+    #[arg(long, value_name = "R", group = "timed", conflicts_with = "speed")]
+    rate: Option<Rate>,
+    /// Whether a read that missed is followed by a write: auto (if the trace has no writes), always
+    /// or never
+    #[arg(long, default_value = "auto")]
+    pub(super) fill: Fill,
+    /// Connections of a timed replay [default: 50]
+    #[arg(long, value_name = "N", requires = "timed")]
+    connections: Option<usize>,
+    /// Worker threads of a timed replay [default: one per pinned CPU, else 1]
+    #[arg(long, value_name = "N", requires = "timed")]
+    threads: Option<usize>,
+    /// Stop a timed replay that falls further behind than this [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "timed")]
+    max_backlog: Option<Duration>,
+    /// Guards of a timed replay, as for run [default: strict]
+    #[arg(long, requires = "timed")]
+    guards: Option<Guards>,
+    /// Where keys go in a timed replay, as for run [default: none]
+    #[arg(long, requires = "timed")]
+    steer: Option<Steer>,
+    /// How a timed replay waits, as for run [default: auto]
+    #[arg(long, requires = "timed")]
+    pace: Option<Pace>,
+    /// Write a histogram per second and kind of a timed replay as an interval log
+    #[arg(long, value_name = "FILE", requires = "timed")]
+    hlog: Option<PathBuf>,
+    /// Write the percentiles as an HdrHistogram table: response times of a timed replay, else
+    /// service times of the reads
+    #[arg(long, value_name = "FILE")]
+    pub(super) hgrm: Option<PathBuf>,
+    /// Most requests in flight per connection; in a replay that is not timed, 1 keeps the exact
+    /// sequence, and more keeps the sequence of every key
     #[arg(long, value_name = "P", default_value_t = 1)]
     pipeline: usize,
     /// Replay only so many requests
     #[arg(long, value_name = "N")]
     requests: Option<u64>,
-    /// Length of every key in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 16)]
-    key_size: usize,
+    /// Lengths of the keys, as for run
+    #[arg(long, value_name = "DIST", default_value = "16")]
+    key_size: KeySize,
     /// Lengths of the values if the trace has no sizes, as for run
     #[arg(long, value_name = "DIST", default_value = "64")]
     value_size: ValueSize,
-    /// Lifetimes of the values, as for run
+    /// Lifetimes of the values, as for run, in place of those of the trace
     #[arg(long, value_name = "DIST")]
     ttl: Option<Ttl>,
-    /// All values derive from it
+    /// All values derive from it, and the times of requests within a second
     #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// CPU to run on
-    #[arg(long, value_name = "CPU")]
-    pin: Option<usize>,
+    pub(super) seed: u64,
+    /// CPUs to run on; one, unless the replay is timed
+    #[arg(long, value_name = "CPU,...", value_delimiter = ',')]
+    pin: Vec<usize>,
     /// How values are checked: full, header or off
     #[arg(long, default_value = "full")]
     verify: Verify,
     #[command(flatten)]
     pub(super) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TraceInfoArgs {
+    /// The trace, in any form that replay reads
+    #[arg(value_name = "FILE")]
+    pub(super) trace: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -243,7 +340,6 @@ impl Workload {
             connections: self.connections,
             pipeline: self.pipeline,
             keys: self.keys,
-            key_bytes: self.key_size,
             seed: self.seed,
             pin: self.pin.clone(),
             threads: self.threads.unwrap_or(self.pin.len().max(1)),
@@ -254,6 +350,9 @@ impl Workload {
         if let Some(preset) = self.preset {
             preset.apply(&mut config);
         }
+        if let Some(key_size) = &self.key_size {
+            config.key_size = key_size.clone();
+        }
         if let Some(value_size) = &self.value_size {
             config.value_size = value_size.clone();
         }
@@ -261,6 +360,29 @@ impl Workload {
             config.ttl.clone_from(&self.ttl);
         }
         config
+    }
+}
+
+impl SweepArgs {
+    pub(super) fn config(&self) -> Result<SweepConfig, Error> {
+        if matches!(self.arrival, Arrival::File(_)) {
+            return Err(Error::Usage("--arrival file has a rate of its own".to_owned()));
+        }
+        let preset = self.workload.config();
+        let run = RunConfig {
+            arrival: self.arrival.clone(),
+            duration: self.duration,
+            warmup: self.warmup,
+            key_dist: self.key_dist.unwrap_or(preset.key_dist),
+            mix: self.mix.unwrap_or(preset.mix),
+            prefill: self.prefill,
+            read_through: self.read_through || preset.read_through,
+            pace: self.pace,
+            guards: self.guards,
+            ..preset
+        };
+        let (from, to, repeats) = (self.from, self.to, self.repeats);
+        Ok(SweepConfig { run, objectives: self.slo.clone(), from, to, repeats })
     }
 }
 
@@ -282,8 +404,7 @@ impl RunArgs {
         let duration = match self.duration {
             Some(duration) => duration,
             None if is_file => LONG,
-            None if self.profile.is_some() => profile.length(),
-            None => DURATION,
+            None => profile.length().unwrap_or(DURATION),
         };
         Ok(RunConfig {
             load,
@@ -309,20 +430,55 @@ impl RunArgs {
 }
 
 impl ReplayArgs {
-    pub(super) fn config(&self) -> ReplayConfig {
-        ReplayConfig {
+    /// The pace of a timed replay.
+    pub(super) fn timed(&self) -> Option<ReplayPace> {
+        self.speed.map(ReplayPace::Speed).or(self.rate.map(ReplayPace::Rate))
+    }
+
+    pub(super) fn run_config(&self) -> RunConfig {
+        let usual = RunConfig::default();
+        RunConfig {
+            target: self.server.target.clone(),
+            protocol: self.server.protocol,
+            steer: self.steer.unwrap_or(usual.steer),
+            connections: self.connections.unwrap_or(usual.connections),
+            pipeline: self.pipeline,
+            backlog_max: self.max_backlog.unwrap_or(usual.backlog_max),
+            requests: self.requests,
+            key_size: self.key_size.clone(),
+            value_size: self.value_size.clone(),
+            ttl: self.ttl.clone(),
+            seed: self.seed,
+            threads: self.threads.unwrap_or(self.pin.len().max(1)),
+            pin: self.pin.clone(),
+            verify: self.verify,
+            pace: self.pace.unwrap_or(usual.pace),
+            guards: self.guards.unwrap_or(usual.guards),
+            hlog: self.hlog.clone(),
+            progress: self.output.progress(),
+            ..usual
+        }
+    }
+
+    pub(super) fn config(&self) -> Result<ReplayConfig, Error> {
+        if self.pin.len() > 1 {
+            let text = "--pin: a replay that is not timed runs on one CPU";
+            return Err(Error::Usage(text.to_owned()));
+        }
+        Ok(ReplayConfig {
             target: self.server.target.clone(),
             protocol: self.server.protocol,
             pipeline: self.pipeline,
             requests: self.requests,
-            key_bytes: self.key_size,
+            key_size: self.key_size.clone(),
             value_size: self.value_size.clone(),
             ttl: self.ttl.clone(),
+            fill: self.fill,
             seed: self.seed,
-            pin: self.pin,
+            pin: self.pin.first().copied(),
             verify: self.verify,
             progress: self.output.progress(),
-        }
+        })
     }
 }
 

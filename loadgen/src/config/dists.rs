@@ -180,6 +180,11 @@ impl Weighted {
         self.cumulated[index.min(self.cumulated.len() - 1)].0
     }
 
+    /// The text form.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The smallest and the largest value.
     #[must_use]
     pub fn ends(&self) -> (u64, u64) {

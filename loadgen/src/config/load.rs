@@ -1,4 +1,4 @@
-//! When requests are due: the rate, the arrival process and the profile of rates.
+//! When requests are due: the rate and the arrival process.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,8 +11,6 @@ use crate::error::Error;
 
 /// Highest offered rate in requests per second.
 pub const RATE_MAX: u64 = 1_000_000_000;
-/// Most steps of a profile.
-pub const STEPS_MAX: usize = 1000;
 
 /// What decides when the next request is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,58 +55,6 @@ pub enum Arrival {
     /// At the times in this file: seconds after the start of the run, a line each, ascending.
     /// Those before the end of the warm-up are not measured.
     File(PathBuf),
-}
-
-/// A part of a profile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Step {
-    /// The rate during the step.
-    pub rate: Rate,
-    /// Its length.
-    pub length: Duration,
-}
-
-/// Rates that follow one another in the measured phase; the warm-up has the first of them.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Profile {
-    /// The steps; none stands for one rate from the start to the end.
-    pub steps: Vec<Step>,
-}
-
-impl Profile {
-    /// The length of all steps together.
-    #[must_use]
-    pub fn length(&self) -> Duration {
-        self.steps.iter().map(|step| step.length).sum()
-    }
-
-    /// The mean rate over all steps; `None` without steps.
-    #[must_use]
-    pub fn mean(&self) -> Option<Rate> {
-        let length_ns = self.length().as_nanos();
-        let requests: u128 = self
-            .steps
-            .iter()
-            .map(|step| u128::from(step.rate.millihertz) * step.length.as_nanos())
-            .sum();
-        let millihertz = u64::try_from(requests.checked_div(length_ns)?).ok()?;
-        Some(Rate { millihertz: millihertz.max(1) })
-    }
-
-    /// Checks the rates and lengths of the steps.
-    pub(crate) fn validate(&self) -> Result<(), Error> {
-        if self.steps.len() > STEPS_MAX {
-            return usage(format!("--profile has more than {STEPS_MAX} steps"));
-        }
-        let year = Duration::from_secs(366 * 24 * 3600);
-        for step in &self.steps {
-            check_rate(step.rate)?;
-            if step.length.is_zero() || step.length > year {
-                return usage("--profile: every step must last 1 ns to 366 days".to_owned());
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Arrival {
@@ -203,31 +149,5 @@ impl fmt::Display for Arrival {
             }
             Arrival::File(path) => write!(f, "file:{}", path.display()),
         }
-    }
-}
-
-impl FromStr for Profile {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Profile, String> {
-        let bad = || "expected steps:RATE@TIME,RATE@TIME,...".to_owned();
-        let mut profile = Profile::default();
-        for part in text.strip_prefix("steps:").ok_or_else(bad)?.split(',') {
-            let (rate, length) = part.split_once('@').ok_or_else(bad)?;
-            let step = Step { rate: rate.parse()?, length: parse_duration(length)? };
-            profile.steps.push(step);
-        }
-        profile.validate().map_err(|error| error.to_string())?;
-        Ok(profile)
-    }
-}
-
-impl fmt::Display for Profile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, step) in self.steps.iter().enumerate() {
-            let lead = if at == 0 { "steps:" } else { "," };
-            write!(f, "{lead}{}@{}", step.rate, duration_text(step.length))?;
-        }
-        Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{KeyDist, Mix, Multiget, RunConfig, Ttl, ValueSize};
+use super::{KeyDist, KeySize, Mix, Multiget, RunConfig, Ttl, ValueSize};
 
 /// A named workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,8 +15,8 @@ pub enum Preset {
     Session,
     /// As many writes as reads.
     WriteHeavy,
-    /// Facebook's ETC pool: 30 reads to a write, mostly small values with a long tail, read
-    /// through, several keys at a time.
+    /// Facebook's ETC pool: 30 reads to a write, its keys, mostly small values with a long tail,
+    /// read through, several keys at a time.
     Etc,
     /// Zipf with a fifth of the requests walking through all keys.
     ScanPolluted,
@@ -61,6 +61,7 @@ impl Preset {
             Preset::Session => config.ttl = Some(Ttl::fixed(Duration::from_secs(1800))),
             Preset::Etc => {
                 config.read_through = true;
+                config.key_size = KeySize::Etc;
                 config.multiget = Multiget { keys_min: 1, keys_max: 4 };
             }
             Preset::ScanPolluted => config.read_through = true,

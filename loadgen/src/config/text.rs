@@ -39,7 +39,7 @@ impl FromStr for Mix {
     fn from_str(text: &str) -> Result<Mix, String> {
         let mut mix = Mix::default();
         for part in text.split(',') {
-            let bad = || format!("expected get=9,set=1,delete=0,touch=0, not '{part}'");
+            let bad = || format!("expected get=9,set=1,delete=0,touch=0,incr=0, not '{part}'");
             let (name, weight) = part.split_once('=').ok_or_else(bad)?;
             let weight: u32 = weight.trim().parse().map_err(|_| bad())?;
             let slot = match name.trim() {
@@ -47,6 +47,7 @@ impl FromStr for Mix {
                 "set" => &mut mix.set,
                 "delete" => &mut mix.delete,
                 "touch" => &mut mix.touch,
+                "incr" => &mut mix.incr,
                 _ => return Err(bad()),
             };
             *slot = weight;
@@ -61,7 +62,12 @@ impl FromStr for Mix {
 impl fmt::Display for Mix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "get={},set={},delete={}", self.get, self.set, self.delete)?;
-        if self.touch > 0 { write!(f, ",touch={}", self.touch) } else { Ok(()) }
+        for (name, weight) in [("touch", self.touch), ("incr", self.incr)] {
+            if weight > 0 {
+                write!(f, ",{name}={weight}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -96,8 +102,9 @@ impl FromStr for Steer {
     fn from_str(text: &str) -> Result<Steer, String> {
         match text {
             "none" => Ok(Steer::None),
-            "core-ports" => Ok(Steer::Slots),
-            _ => Err("expected none or core-ports".to_owned()),
+            "source-port" => Ok(Steer::SourcePort),
+            "core-ports" => Ok(Steer::CorePorts),
+            _ => Err("expected none, source-port or core-ports".to_owned()),
         }
     }
 }
@@ -106,7 +113,8 @@ impl fmt::Display for Steer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Steer::None => "none",
-            Steer::Slots => "core-ports",
+            Steer::SourcePort => "source-port",
+            Steer::CorePorts => "core-ports",
         })
     }
 }
@@ -240,7 +248,7 @@ mod tests {
         reads_back::<Protocol>(&["resp", "resp3", "memcached", "meta"]);
         reads_back::<Rate>(&["60000", "0.5", "0.001", "1000000000"]);
         reads_back::<Arrival>(&["const", "poisson", "burst:10ms,1s", "file:/tmp/x"]);
-        reads_back::<Profile>(&["steps:10000@30s,50000.5@1m"]);
+        reads_back::<Profile>(&["steps:10000@30s,50000.5@1m", "sine:20000,5000.5@1m"]);
         reads_back::<KeyDist>(&["uniform", "zipf:0.99", "zipf:0", "hotspot:0.1,0.9", "seq"]);
         reads_back::<KeyDist>(&["latest:0.99", "gauss:0.1", "shift:zipf:1.2,every=10s"]);
         reads_back::<KeyDist>(&["scan:0.99,0.2"]);
@@ -248,10 +256,10 @@ mod tests {
         reads_back::<ValueSize>(&["etc", "list:64=9,1024=1"]);
         reads_back::<Ttl>(&["90s", "1500ms", "1s..1m", "exp:10s", "list:1s=1,1h=2"]);
         reads_back::<Multiget>(&["1", "2..8"]);
-        reads_back::<Steer>(&["none", "core-ports"]);
+        reads_back::<Steer>(&["none", "source-port", "core-ports"]);
         reads_back::<Guards>(&["strict", "lenient"]);
         reads_back::<Preset>(&Preset::ALL.map(|(name, _)| name));
-        reads_back::<Mix>(&["get=9,set=1,delete=0", "get=0,set=0,delete=3,touch=7"]);
+        reads_back::<Mix>(&["get=9,set=1,delete=0", "get=0,set=0,delete=3,touch=7,incr=2"]);
         reads_back::<Verify>(&["full", "header", "off"]);
         reads_back::<Pace>(&["auto", "spin", "hybrid"]);
         assert_eq!("get=9,set=1".parse(), Ok(Mix { get: 9, set: 1, ..Mix::default() }));
@@ -269,6 +277,7 @@ mod tests {
         refuses::<KeyDist>(&["hotspot:0.1", "hotspot:0,1", "gauss:0", "shift:zipf:1", "scan:1,2"]);
         refuses::<Arrival>(&["", "burst", "burst:0s,1s", "burst:1s", "file:", "const:1"]);
         refuses::<Profile>(&["", "steps:", "steps:10", "steps:0@1s", "steps:10@0s", "10@1s"]);
+        refuses::<Profile>(&["sine:10@1s", "sine:10,11@1s", "sine:10,5", "sine:10,5@1ms"]);
         refuses::<ValueSize>(&["", "0", "9..8", "1..", "..1", "x", "list:1", "list:0=1"]);
         refuses::<ValueSize>(&["list:1=0", "pareto:0,1", "lognormal:5", "hist:/nowhere"]);
         refuses::<Ttl>(&["", "60", "1s..", "exp:", "list:1s"]);

@@ -1,11 +1,12 @@
-//! The memcached text protocol (doc/protocol.txt of memcached): `get`, `set`, `delete`, `touch`.
+//! The memcached text protocol (doc/protocol.txt of memcached): `get`, `set`, `delete`, `touch`,
+//! `incr`, and `add` for a counter that is not there.
 //!
 //! A `get` of several keys is answered by a `VALUE` for each that is there, in their order, and one
 //! `END`; so a key is missing if the next `VALUE` names another one, or if the `END` has come.
 //!
 //! Cost: see the parent module.
 
-use super::{Ask, Line, Op, Parsed, Reply, append_decimal, decimal, line};
+use super::{Ask, Line, OPS, Op, Parsed, Reply, append_decimal, decimal, line};
 use crate::config::VALUE_BYTES_MAX;
 use crate::keys::KeyFormat;
 
@@ -13,7 +14,12 @@ use crate::keys::KeyFormat;
 const END: &[u8] = b"END\r\n";
 
 /// What precedes the key, by [`Op`].
-pub(super) const HEADS: [&[u8]; 4] = [b"get ", b"set ", b"delete ", b"touch "];
+pub(super) const HEADS: [&[u8]; OPS] = [b"get ", b"set ", b"delete ", b"touch ", b"incr ", b"add "];
+
+/// What follows the key of an increment.
+pub(super) const INCR_TAIL: &[u8] = b" 1\r\n";
+/// What follows the key of an `add` that sets up a counter.
+pub(super) const CREATE_TAIL: &[u8] = b" 0 0 1\r\n0\r\n";
 
 /// A lifetime in whole seconds, rounded up; 0 is none.
 pub(super) fn seconds(ttl_ms: Option<u64>) -> u64 {
@@ -56,6 +62,12 @@ pub(super) fn parse<'a>(keys: &KeyFormat, ask: Ask, input: &'a [u8]) -> Parsed<'
         (Op::Set, b"NOT_STORED" | b"EXISTS" | b"NOT_FOUND") => whole(Reply::Error(text)),
         (Op::Delete, b"DELETED" | b"NOT_FOUND") => whole(Reply::Done),
         (Op::Touch, b"TOUCHED" | b"NOT_FOUND") => whole(Reply::Done),
+        (Op::Create, b"STORED" | b"NOT_STORED") => whole(Reply::Done),
+        (Op::Incr, b"NOT_FOUND") => whole(Reply::Miss),
+        (Op::Incr, [b'0'..=b'9', ..]) => match decimal(text, u64::MAX) {
+            Some(number) => whole(Reply::Count(number)),
+            None => Parsed::Broken("a counter that is no number"),
+        },
         (_, b"ERROR") => whole(Reply::Error(text)),
         _ if is_error(text) => whole(Reply::Error(text)),
         _ => Parsed::Broken("a reply that does not fit the request"),

@@ -1,17 +1,23 @@
-//! The meta commands of memcached (doc/protocol.txt): `mg`, `ms`, `md`.
+//! The meta commands of memcached (doc/protocol.txt): `mg`, `ms`, `md`, `ma`.
 //!
 //! A read asks for key and value (`k v`), so that a reply names its key; a touch is a read without
-//! a value and with a new lifetime (`T`). A read of several keys is one `mg` per key. Some servers
+//! a value and with a new lifetime (`T`); an increment sets the counter up with 1 where it is
+//! missing (`N`, `J`). A read of several keys is one `mg` per key. Some servers
 //! (memcached 1.6.18) name the key in the reply to a miss, too; that is no matter here.
 //!
 //! Cost: see the parent module.
 
 use super::memcached::{is_error, seconds};
-use super::{Line, Op, Parsed, Reply, append_decimal, decimal, line};
+use super::{Line, OPS, Op, Parsed, Reply, append_decimal, decimal, line};
 use crate::config::VALUE_BYTES_MAX;
 
 /// What precedes the key, by [`Op`].
-pub(super) const HEADS: [&[u8]; 4] = [b"mg ", b"ms ", b"md ", b"mg "];
+pub(super) const HEADS: [&[u8]; OPS] = [b"mg ", b"ms ", b"md ", b"mg ", b"ma ", b"ms "];
+
+/// What follows the key of an increment.
+pub(super) const INCR_TAIL: &[u8] = b" N0 J1 v\r\n";
+/// What follows the key of a write that sets up a counter.
+pub(super) const CREATE_TAIL: &[u8] = b" 1 ME\r\n0\r\n";
 
 /// What follows the key of a read.
 pub(super) const GET_TAIL: &[u8] = b" k v\r\n";
@@ -52,9 +58,29 @@ pub(super) fn parse(op: Op, input: &[u8]) -> Parsed<'_> {
         (Op::Set, b"NS" | b"EX" | b"NF") => whole(Reply::Error(text)),
         (Op::Delete, b"HD" | b"NF") => whole(Reply::Done),
         (Op::Touch, b"HD" | b"EN") => whole(Reply::Done),
+        (Op::Create, b"HD" | b"NS") => whole(Reply::Done),
+        (Op::Incr, b"NF") => whole(Reply::Miss),
+        (Op::Incr, _) if text.starts_with(b"VA ") => count(input, &text[3..], line_bytes),
         (_, b"ERROR") => whole(Reply::Error(text)),
         _ if is_error(text) => whole(Reply::Error(text)),
         _ => Parsed::Broken("a reply that does not fit the request"),
+    }
+}
+
+/// The number of a counter: `VA <bytes>` and its digits.
+fn count<'a>(input: &'a [u8], text: &'a [u8], line_bytes: usize) -> Parsed<'a> {
+    let Some(length) = decimal(text.trim_ascii_end(), 20) else {
+        return Parsed::Broken("a VA line that is not <bytes>");
+    };
+    let end = line_bytes + length as usize;
+    if input.len() < end + 2 {
+        return Parsed::Incomplete { bytes_min: end + 2 };
+    }
+    match decimal(&input[line_bytes..end], u64::MAX) {
+        Some(number) if &input[end..end + 2] == b"\r\n" => {
+            Parsed::Complete { reply: Reply::Count(number), consumed: end + 2 }
+        }
+        _ => Parsed::Broken("a counter that is no number"),
     }
 }
 

@@ -3,24 +3,34 @@
 //!
 //! Cost: see the parent module.
 
-use super::{Line, Op, Parsed, Part, Reply, append_decimal, decimal, line};
+use super::{Line, OPS, Op, Parsed, Part, Reply, append_decimal, decimal, line};
 use crate::config::VALUE_BYTES_MAX;
 
 /// Deepest nesting that [`skip`] follows.
 const DEPTH_MAX: u32 = 8;
 
-/// What precedes the key, by [`Op`], for keys of `key_bytes` bytes.
-pub(super) fn heads(key_bytes: usize, with_ttl: bool) -> [Vec<u8>; 4] {
+/// What precedes the key, by [`Op`], for keys of `key_bytes` bytes; without the length if there is
+/// none for all of them.
+pub(super) fn heads(key_bytes: Option<usize>, with_ttl: bool) -> [Vec<u8>; OPS] {
     let arguments = if with_ttl { 5 } else { 3 };
-    [(2, "GET"), (arguments, "SET"), (2, "DEL"), (3, "PEXPIRE")].map(|(count, name)| {
-        let name_bytes = name.len();
-        format!("*{count}\r\n${name_bytes}\r\n{name}\r\n${key_bytes}\r\n").into_bytes()
+    let names =
+        [(2, "GET"), (arguments, "SET"), (2, "DEL"), (3, "PEXPIRE"), (2, "INCR"), (3, "SETNX")];
+    names.map(|(count, name)| {
+        let mut head = format!("*{count}\r\n${}\r\n{name}\r\n", name.len()).into_bytes();
+        head.extend_from_slice(&key_head(key_bytes));
+        head
     })
 }
 
+/// What follows the key of a SETNX that sets up a counter.
+pub(super) const CREATE_TAIL: &[u8] = b"\r\n$1\r\n0\r\n";
+
+/// Largest number that a counter may reach: what a signed 64-bit number holds.
+const COUNT_MAX: u64 = i64::MAX as u64;
+
 /// What precedes every key of a read of several.
-pub(super) fn key_head(key_bytes: usize) -> Vec<u8> {
-    format!("${key_bytes}\r\n").into_bytes()
+pub(super) fn key_head(key_bytes: Option<usize>) -> Vec<u8> {
+    key_bytes.map_or_else(|| b"$".to_vec(), |bytes| format!("${bytes}\r\n").into_bytes())
 }
 
 fn append_number(number: u64, out: &mut Vec<u8>) {
@@ -53,9 +63,6 @@ pub(super) fn append_touch_end(ttl_ms: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
     append_number(ttl_ms, out);
 }
-
-/// The request that switches a connection to RESP3.
-pub(crate) const HELLO_3: &[u8] = b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n";
 
 /// Parses the reply to a request of kind `op`, or the part of one.
 #[inline]
@@ -113,7 +120,13 @@ fn parse_one(op: Op, input: &[u8]) -> Parsed<'_> {
         (b'$', Op::Get) => bulk(input, text, line_bytes, false),
         (b'_', Op::Get) if text.is_empty() => whole(Reply::Miss),
         (b'+', Op::Set) if text == b"OK" => whole(Reply::Done),
-        (b':', Op::Delete | Op::Touch) if text == b"0" || text == b"1" => whole(Reply::Done),
+        (b':', Op::Delete | Op::Touch | Op::Create) if text == b"0" || text == b"1" => {
+            whole(Reply::Done)
+        }
+        (b':', Op::Incr) => match decimal(text, COUNT_MAX) {
+            Some(number) => whole(Reply::Count(number)),
+            None => Parsed::Broken("a counter that is no number"),
+        },
         (b'-', _) => whole(Reply::Error(text)),
         (b'!', _) => bulk(input, text, line_bytes, true),
         _ => Parsed::Broken("a reply that does not fit the request"),

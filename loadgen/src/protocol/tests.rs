@@ -7,7 +7,7 @@ use crate::config::{Ttl, ValueSize};
 use crate::keys::RUN_PREFIX;
 use crate::value::Sizes;
 
-const OPS: [Op; 4] = [Op::Get, Op::Set, Op::Delete, Op::Touch];
+const OPS: [Op; 6] = [Op::Get, Op::Set, Op::Delete, Op::Touch, Op::Incr, Op::Create];
 
 fn keys() -> KeyFormat {
     KeyFormat::new(RUN_PREFIX, 8, 100)
@@ -48,7 +48,7 @@ fn survives_noise(codec: &Codec, samples: &[&[u8]]) {
             let at = rng.below(input.len() as u64) as usize;
             input[at] = rng.next_u64() as u8;
         }
-        let op = OPS[rng.below(4) as usize];
+        let op = OPS[rng.below(6) as usize];
         let part = match rng.below(5) {
             0 if op == Op::Get => Part::First(2),
             1 if op == Op::Get => Part::Middle,
@@ -82,7 +82,7 @@ const RESP: [&[u8]; 10] = [
     b"*2\r\n$5\r\nhello\r\n",
 ];
 
-const TEXT: [&[u8]; 9] = [
+const TEXT: [&[u8]; 11] = [
     b"VALUE key:0001 0 5\r\nhello\r\nEND\r\n",
     b"VALUE k 0 0\r\n\r\nEND\r\n",
     b"END\r\n",
@@ -92,9 +92,11 @@ const TEXT: [&[u8]; 9] = [
     b"SERVER_ERROR out of memory\r\n",
     b"ERROR\r\n",
     b"TOUCHED\r\n",
+    b"42\r\n",
+    b"NOT_STORED\r\n",
 ];
 
-const META: [&[u8]; 8] = [
+const META: [&[u8]; 9] = [
     b"VA 5 kkey:0001\r\nhello\r\n",
     b"VA 0 kk\r\n\r\n",
     b"EN\r\n",
@@ -103,6 +105,7 @@ const META: [&[u8]; 8] = [
     b"SERVER_ERROR out of memory\r\n",
     b"ERROR\r\n",
     b"EN kkey:0001\r\n",
+    b"VA 2\r\n42\r\n",
 ];
 
 #[test]
@@ -116,6 +119,8 @@ fn resp_replies_torn_at_every_byte() {
     torn_everywhere(&codec, ask(Op::Set), RESP[4], Reply::Done);
     torn_everywhere(&codec, ask(Op::Delete), RESP[5], Reply::Done);
     torn_everywhere(&codec, ask(Op::Touch), RESP[5], Reply::Done);
+    torn_everywhere(&codec, ask(Op::Incr), RESP[5], Reply::Count(1));
+    torn_everywhere(&codec, ask(Op::Create), RESP[5], Reply::Done);
     for op in OPS {
         torn_everywhere(&codec, ask(op), RESP[6], Reply::Error(b"ERR no"));
         torn_everywhere(&codec, ask(op), RESP[7], Reply::Error(b"ERR"));
@@ -137,6 +142,8 @@ fn memcached_replies_torn_at_every_byte() {
     torn_everywhere(&codec, ask(Op::Delete), TEXT[4], Reply::Done);
     torn_everywhere(&codec, ask(Op::Delete), TEXT[5], Reply::Done);
     torn_everywhere(&codec, ask(Op::Touch), TEXT[8], Reply::Done);
+    torn_everywhere(&codec, ask(Op::Incr), TEXT[5], Reply::Miss);
+    torn_everywhere(&codec, ask(Op::Create), TEXT[10], Reply::Done);
     torn_everywhere(&codec, ask(Op::Set), TEXT[5], Reply::Error(b"NOT_FOUND"));
     for op in OPS {
         let text = &TEXT[6][..TEXT[6].len() - 2];
@@ -157,6 +164,9 @@ fn meta_replies_torn_at_every_byte() {
     torn_everywhere(&codec, ask(Op::Set), META[3], Reply::Done);
     torn_everywhere(&codec, ask(Op::Delete), META[4], Reply::Done);
     torn_everywhere(&codec, ask(Op::Set), META[4], Reply::Error(b"NF"));
+    torn_everywhere(&codec, ask(Op::Incr), META[4], Reply::Miss);
+    torn_everywhere(&codec, ask(Op::Incr), META[8], Reply::Count(42));
+    torn_everywhere(&codec, ask(Op::Create), META[3], Reply::Done);
     let text = &META[5][..META[5].len() - 2];
     torn_everywhere(&codec, ask(Op::Get), META[5], Reply::Error(text));
 }
@@ -170,7 +180,7 @@ fn noise_is_survived() {
 
 #[test]
 fn replies_that_do_not_fit_are_broken() {
-    let cases: [(Protocol, Op, &[u8]); 20] = [
+    let cases: [(Protocol, Op, &[u8]); 24] = [
         (Protocol::Resp, Op::Get, b"+OK\r\n"),
         (Protocol::Resp, Op::Set, b"$1\r\nx\r\n"),
         (Protocol::Resp, Op::Set, b"+QUEUED\r\n"),
@@ -191,6 +201,10 @@ fn replies_that_do_not_fit_are_broken() {
         (Protocol::Meta, Op::Get, b"VA 1 x\r\nx\r\n"),
         (Protocol::Meta, Op::Get, b"VA 1 kx\r\nxyz\r\n"),
         (Protocol::Meta, Op::Set, b"STORED\r\n"),
+        (Protocol::Resp, Op::Incr, b":-3\r\n"),
+        (Protocol::Resp, Op::Incr, b"+OK\r\n"),
+        (Protocol::Memcached, Op::Incr, b"4x\r\n"),
+        (Protocol::Meta, Op::Incr, b"VA 2\r\n4x\r\n"),
     ];
     for (protocol, op, input) in cases {
         let parsed = codec(protocol).parse(ask(op), input);
@@ -323,4 +337,47 @@ fn whole_resp_values_of_every_type_are_skipped() {
     assert_eq!(resp::skip(b"-NOPROTO no\r\n+"), Ok(Some(13)));
     assert!(resp::skip(b"?what\r\n").is_err());
     assert!(resp::skip("*1\r\n".repeat(20).as_bytes()).is_err(), "bounded depth");
+}
+
+#[test]
+fn counters_have_keys_of_their_own_and_lengths_are_written_out() {
+    let counters = KeyFormat::new(crate::keys::COUNTER_PREFIX, 8, 100);
+    for (protocol, expected) in [
+        (
+            Protocol::Resp,
+            "*2\r\n$4\r\nINCR\r\n$8\r\nctr:0007\r\n\
+             *3\r\n$5\r\nSETNX\r\n$8\r\nctr:0007\r\n$1\r\n0\r\n",
+        ),
+        (Protocol::Memcached, "incr ctr:0007 1\r\nadd ctr:0007 0 0 1\r\n0\r\n"),
+        (Protocol::Meta, "ma ctr:0007 N0 J1 v\r\nms ctr:0007 1 ME\r\n0\r\n"),
+    ] {
+        let codec = codec(protocol).with_counters(counters.clone());
+        let mut out = Vec::new();
+        codec.append_incr(7, &mut out);
+        codec.append_create(7, &mut out);
+        assert_eq!(String::from_utf8(out).expect("text"), expected);
+    }
+    let size = "list:8=1,9=1".parse().expect("a list");
+    let keys = KeyFormat::sized(RUN_PREFIX, &size, 100);
+    let codec = Codec::new(Protocol::Resp, keys.clone(), false);
+    for number in 0..20 {
+        let (mut out, text) = (Vec::new(), keys.text(number));
+        codec.append_get(number, &mut out);
+        let expected = format!("*2\r\n$3\r\nGET\r\n${}\r\n{text}\r\n", text.len());
+        assert_eq!(String::from_utf8(out).expect("text"), expected);
+    }
+}
+
+#[test]
+fn writes_with_and_without_lifetimes_go_side_by_side() {
+    let sizes = Sizes::PerKey(vec![1, 1]);
+    let values = Values::new(1, 1, sizes, None, Protocol::Resp).with_key_ttls(vec![0, 7]);
+    let codec = Codec::new(Protocol::Resp, KeyFormat::new(RUN_PREFIX, 8, 2), true);
+    let (stamp, mut out) = (Stamp { version: 1, base: 1 }, Vec::new());
+    codec.append_set(0, stamp, &values, &mut out);
+    assert!(out.starts_with(b"*3\r\n$3\r\nSET\r\n$8\r\nkey:0000\r\n$1\r\n"));
+    out.clear();
+    codec.append_set(1, stamp, &values, &mut out);
+    assert!(out.starts_with(b"*5\r\n$3\r\nSET\r\n$8\r\nkey:0001\r\n$1\r\n"));
+    assert!(out.ends_with(b"\r\n$2\r\nEX\r\n$1\r\n7\r\n"));
 }

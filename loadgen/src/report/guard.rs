@@ -8,7 +8,7 @@
 use super::{Report, Verdict, text};
 use crate::config::{Guards, Load};
 use crate::recorder::quantile_ns;
-use crate::worker::Stop;
+use crate::worker::{Steering, Stop};
 
 /// Largest relative difference between the achieved and the offered rate.
 const RATE_DEVIATION_MAX: f64 = 0.005;
@@ -104,6 +104,9 @@ fn doubts(report: &Report) -> Vec<String> {
     if let Some(stolen) = report.stolen.filter(|&stolen| stolen > STOLEN_MAX) {
         doubts.push(format!("the hypervisor took {:.2} % of the CPU time", stolen * 100.0));
     }
+    if let Some(events @ 1..) = report.throttled {
+        doubts.push(format!("CPUs were slowed down because of heat {events} times"));
+    }
     if report.local && report.retransmits > 0 {
         doubts.push(format!("TCP sent {} segments again on loopback", report.retransmits));
     }
@@ -131,6 +134,21 @@ fn notes(report: &Report) -> Vec<String> {
             "after the filling, {} of {} keys were present",
             prefill.present, prefill.keys
         ));
+    }
+    let Steering { connections, missed, unknown, moved } = report.steering;
+    if missed > 0 {
+        notes.push(format!(
+            "{missed} of {connections} connections reached another core than the one aimed at"
+        ));
+    }
+    if unknown > 0 {
+        notes.push(format!("the server does not say which core {unknown} connections reached"));
+    }
+    if moved > 0 {
+        notes.push(format!("{moved} requests were answered with the name of another node"));
+    }
+    if report.counters_restarted > 0 {
+        notes.push(format!("{} counters had been lost and began again", report.counters_restarted));
     }
     if report.churned > 0 {
         notes.push(format!("{} connections were replaced by new ones", report.churned));

@@ -4,13 +4,14 @@ use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
 use super::Report;
-use crate::config::{Load, RunConfig};
+use crate::config::{Load, Profile, RunConfig, Steer};
 use crate::hlog::Log;
 use crate::prefill::PrefillReport;
-use crate::recorder::{Class, ClassRecord, quantile_ns};
+use crate::recorder::{Class, ClassRecord, LaneRecord, quantile_ns};
 use crate::replay::ReplayReport;
 use crate::series::Second;
 use crate::verify::WrongValue;
+use crate::worker::Steering;
 
 /// Version of the form; it goes up when a name changes its meaning or goes away.
 const SCHEMA: u32 = 2;
@@ -24,10 +25,12 @@ pub(crate) fn run(report: &Report) -> Value {
         .chain([("all".to_owned(), class_record(&report.total))])
         .collect();
     let fills = report.classes.iter().find(|(class, _)| *class == Class::Fill);
-    json!({
+    let mut value = json!({
         "schema": SCHEMA,
-        "command": "run",
+        "command": if report.trace.is_some() { "replay" } else { "run" },
         "config": config(&report.config),
+        "trace": report.trace.as_ref().map(|(name, _)| name.as_str()),
+        "replay_pace": report.trace.as_ref().map(|(_, pace)| pace.to_string()),
         "run_id": report.run_id,
         "verdict": report.verdict.name(),
         "reasons": report.reasons,
@@ -44,13 +47,40 @@ pub(crate) fn run(report: &Report) -> Value {
         "byte_hit_ratio": report.byte_hit_ratio(),
         "errors": report.errors(),
         "first_error": report.first_error,
+        "prefill": report.prefill.as_ref().map(prefill),
+        "classes": classes,
+        "targets": report.targets.iter().map(|(name, lane)| target(name, lane)).collect::<Value>(),
+        "seconds": report.seconds.iter().map(second).collect::<Value>(),
+        "host": report
+            .facts
+            .iter()
+            .map(|(name, fact)| ((*name).to_owned(), Value::from(fact.as_str())))
+            .collect::<Map<String, Value>>(),
+    });
+    if let (Value::Object(all), Value::Object(health)) = (&mut value, health(report)) {
+        all.extend(health);
+    }
+    value
+}
+
+/// What happened to the run beside its load: more names on the same level.
+fn health(report: &Report) -> Value {
+    json!({
         "unanswered": report.unanswered,
         "connections_lost": report.connections_lost,
         "reconnected": report.reconnected,
         "gap_s": report.gap_s,
         "churned": report.churned,
+        "counters_restarted": report.counters_restarted,
+        "steering": (report.config.steer != Steer::None).then(|| steering(report.steering)),
         "retransmits": report.retransmits,
         "involuntary_switches": report.switches,
+        "counters": report
+            .counters
+            .iter()
+            .map(|(name, count)| ((*name).to_owned(), Value::from(*count)))
+            .collect::<Map<String, Value>>(),
+        "throttled": report.throttled,
         "busy": report.busy,
         "stolen": report.stolen,
         "wrong": report.wrong,
@@ -63,14 +93,24 @@ pub(crate) fn run(report: &Report) -> Value {
             "polling_ns": report.pace.polling_ns,
             "late": quantiles(&report.pace.late),
         },
-        "prefill": report.prefill.as_ref().map(prefill),
-        "classes": classes,
-        "seconds": report.seconds.iter().map(second).collect::<Value>(),
-        "host": report
-            .facts
-            .iter()
-            .map(|(name, fact)| ((*name).to_owned(), Value::from(fact.as_str())))
-            .collect::<Map<String, Value>>(),
+    })
+}
+
+fn steering(steering: Steering) -> Value {
+    json!({
+        "connections": steering.connections,
+        "missed": steering.missed,
+        "unknown": steering.unknown,
+        "moved": steering.moved,
+    })
+}
+
+fn target(name: &str, lane: &LaneRecord) -> Value {
+    json!({
+        "name": name,
+        "requests": lane.response.len(),
+        "errors": lane.errors,
+        "response": quantiles(&lane.response),
     })
 }
 
@@ -136,6 +176,10 @@ pub(crate) fn replay(report: &ReplayReport) -> Value {
         "hit_ratio": report.object_hit_ratio(),
         "byte_hit_ratio": report.byte_hit_ratio(),
         "hit_bytes": report.hit_bytes,
+        "writes": report.writes,
+        "deletes": report.deletes,
+        "read_service": quantiles(&report.read_service),
+        "write_service": quantiles(&report.write_service),
         "requested_bytes": report.requested_bytes,
         "fills": report.fills,
         "errors": report.errors,
@@ -161,14 +205,17 @@ fn config(config: &RunConfig) -> Value {
         "steer": config.steer.to_string(),
         "rate": rate,
         "arrival": config.arrival.to_string(),
-        "profile": (!config.profile.steps.is_empty()).then(|| config.profile.to_string()),
+        "profile": (config.profile != Profile::Level).then(|| config.profile.to_string()),
         "backlog_max_s": config.backlog_max.as_secs_f64(),
         "churn": config.churn.map(crate::config::Rate::per_second),
         "duration_s": config.duration.as_secs_f64(),
         "warmup_s": config.warmup.as_secs_f64(),
         "requests": config.requests,
         "keys": config.keys,
-        "key_size": config.key_bytes,
+        "key_size": config
+            .key_size
+            .one()
+            .map_or_else(|| Value::from(config.key_size.to_string()), Value::from),
         "key_dist": config.key_dist.to_string(),
         "value_size": config.value_size.to_string(),
         "mix": config.mix.to_string(),

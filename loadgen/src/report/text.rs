@@ -5,7 +5,7 @@ use std::fmt::Write;
 use hdrhistogram::Histogram;
 
 use super::Report;
-use crate::config::{Load, RunConfig};
+use crate::config::{Load, Profile, RunConfig};
 use crate::hlog::Log;
 use crate::prefill::PrefillReport;
 use crate::recorder::{ClassRecord, quantile_ns};
@@ -29,6 +29,12 @@ pub(crate) fn run(report: &Report) -> String {
     headline(report, &mut out);
     out.push('\n');
     table(report, &mut out);
+    for (name, lane) in &report.targets {
+        let (count, errors) = (lane.response.len(), lane.errors);
+        let _ = writeln!(out, "target {name}");
+        let _ = write!(out, "{:<7}{:<9}{count:>11} {:>11} {errors:>7}", "", "response", "-");
+        times(&lane.response, &mut out);
+    }
     out.push('\n');
     let hit_ratio = percent(report.hit_ratio());
     let byte_hit_ratio = percent(report.byte_hit_ratio());
@@ -36,11 +42,19 @@ pub(crate) fn run(report: &Report) -> String {
     let cpu = report.client_cpu_ns_per_request();
     let cpu = cpu.map_or("n/a".to_owned(), |ns| format!("{ns:.0} ns per request"));
     let _ = writeln!(out, "client CPU  {cpu}");
+    let counters = report.counters.iter().map(|(name, count)| {
+        let count = count.map_or("n/a".to_owned(), |count| count.to_string());
+        format!("{} {count}", name.replace('_', " "))
+    });
+    let _ = writeln!(out, "counters    {}", counters.collect::<Vec<_>>().join(", "));
     pacing(report, &mut out);
     if let Some(prefill) = &report.prefill {
         let (present, keys) = (prefill.present, prefill.keys);
         let seconds = prefill.duration_s;
         let _ = writeln!(out, "filled      {present} of {keys} keys present, in {seconds:.1} s");
+    }
+    if let Some((name, pace)) = &report.trace {
+        let _ = writeln!(out, "trace       {name} at {pace}; its keys, operations and sizes");
     }
     let _ = writeln!(out, "config      {}", config(&report.config));
     for (name, shown) in FACTS {
@@ -171,8 +185,23 @@ pub(crate) fn replay(report: &ReplayReport) -> String {
     let _ = writeln!(out, "trace       {}", report.trace);
     let _ = writeln!(out, "hits        {}", report.hits);
     let _ = writeln!(out, "fills       {}", report.fills);
+    if report.writes + report.deletes > 0 {
+        let _ = writeln!(out, "writes      {}", report.writes);
+        let _ = writeln!(out, "deletes     {}", report.deletes);
+    }
     let _ = writeln!(out, "errors      {}", report.errors);
     let _ = writeln!(out, "wrong       {}", report.wrong);
+    let _ = writeln!(
+        out,
+        "service     {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "p50", "p90", "p99", "p99.9", "p99.99", "max", "mean"
+    );
+    for (name, service) in [("reads", &report.read_service), ("writes", &report.write_service)] {
+        if !service.is_empty() {
+            let _ = write!(out, "  {name:<9}");
+            times(service, &mut out);
+        }
+    }
     let cpu = report.client_cpu_ns_per_request();
     let cpu = cpu.map_or("n/a".to_owned(), |ns| format!("{ns:.0} ns per request"));
     let _ = writeln!(out, "client CPU  {cpu}");
@@ -196,7 +225,7 @@ fn wrong_values(values: &[WrongValue], count: u64, out: &mut String) {
 
 fn config(config: &RunConfig) -> String {
     let load = match config.load {
-        Load::Open(_) if !config.profile.steps.is_empty() => {
+        Load::Open(_) if config.profile != Profile::Level => {
             format!("profile {} {}", config.profile, config.arrival)
         }
         Load::Open(rate) => format!("rate {rate} {}", config.arrival),
@@ -213,7 +242,7 @@ fn config(config: &RunConfig) -> String {
         config.pipeline,
         config.threads,
         config.keys,
-        config.key_bytes,
+        config.key_size,
         config.key_dist,
         config.value_size,
         config.mix,

@@ -11,6 +11,7 @@
 
 use std::sync::Arc;
 
+use crate::config::Rate;
 use crate::rng::Rng;
 
 /// Credit of one request.
@@ -29,6 +30,29 @@ impl Segment {
     fn credit(&self) -> u128 {
         u128::from(self.length_ns) * u128::from(self.millihertz)
     }
+}
+
+/// Segments of one wave of a sine.
+const WAVE_SEGMENTS: u64 = 256;
+
+/// One wave around `mean`, by segments that each have the mean rate of their part of it; at the
+/// mean and rising at `start_ns` and every period before and after it.
+pub(crate) fn sine(mean: Rate, amplitude: Rate, period_ns: u64, start_ns: u64) -> Arc<[Segment]> {
+    let turn = std::f64::consts::TAU / period_ns as f64;
+    let phase_ns = (start_ns % period_ns) as f64;
+    let from_ns =
+        |at: u64| (u128::from(period_ns) * u128::from(at) / u128::from(WAVE_SEGMENTS)) as u64;
+    (0..WAVE_SEGMENTS)
+        .map(|at| {
+            let (from_ns, to_ns) = (from_ns(at), from_ns(at + 1));
+            let angle = |ns: u64| (ns as f64 - phase_ns) * turn;
+            // The integral of the sine over the segment, by the length of the segment.
+            let height =
+                (angle(from_ns).cos() - angle(to_ns).cos()) / (turn * (to_ns - from_ns) as f64);
+            let millihertz = mean.millihertz as f64 + amplitude.millihertz as f64 * height;
+            Segment { length_ns: to_ns - from_ns, millihertz: millihertz.round().max(0.0) as u64 }
+        })
+        .collect()
 }
 
 /// Whether the gaps are even or random.

@@ -152,3 +152,29 @@ fn the_backlog_of_a_process_is_estimated_by_its_mean_gap() {
     schedule.advance();
     assert_eq!(schedule.backlog(5_000_000), 2);
 }
+
+#[test]
+fn a_sine_swings_around_its_mean() {
+    let (mean, amplitude) = (Rate { millihertz: 8_000_000 }, Rate { millihertz: 6_000_000 });
+    for start_ns in [0, 300_000_000] {
+        let segments = sine(mean, amplitude, SECOND_NS, start_ns);
+        assert_eq!(segments.iter().map(|segment| segment.length_ns).sum::<u64>(), SECOND_NS);
+        let times = Times::Process { segments, cyclic: true, spread: Spread::Even };
+        let end = End::AtNs(start_ns + 4 * SECOND_NS);
+        let dues = all(&table(times, end), 0, 1);
+        let within = |from_ns: u64, to_ns: u64| {
+            let due = |due: &&Due| (start_ns + from_ns..start_ns + to_ns).contains(&due.due_ns);
+            dues.iter().filter(due).count() as f64
+        };
+        assert!((within(0, 4 * SECOND_NS) - 32_000.0).abs() <= 2.0, "{}", dues.len());
+        // The integral of each eighth of a wave, in every wave.
+        for part in 0..32 {
+            let (from, to) = (f64::from(part) / 8.0, f64::from(part + 1) / 8.0);
+            let tau = std::f64::consts::TAU;
+            let swing = 6_000.0 * ((tau * from).cos() - (tau * to).cos()) / tau;
+            let expected = 8_000.0 / 8.0 + swing;
+            let seen = within((from * 1e9) as u64, (to * 1e9) as u64);
+            assert!((seen - expected).abs() <= 6.0, "{start_ns} {part}: {seen} {expected}");
+        }
+    }
+}

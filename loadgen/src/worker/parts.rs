@@ -3,15 +3,16 @@
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 
-use pinion_router::CoreCount;
-
+use crate::conn::Reached;
 use crate::connector::{Fresh, Wanted};
 
 use crate::pace::PaceCost;
 use crate::protocol::Codec;
-use crate::recorder::Recorder;
+use crate::recorder::{LaneRecord, Recorder};
 use crate::schedule::Schedule;
 use crate::series::Cutter;
+use crate::steer::Placement;
+use crate::sys::perf;
 use crate::verify::{Verifier, WrongValue};
 
 /// What decides when a worker sends.
@@ -64,8 +65,10 @@ pub(crate) struct Shared<'a> {
     pub(crate) codec: &'a Codec,
     /// The judge of the values.
     pub(crate) verifier: &'a Verifier,
-    /// How many targets share the slots of the keys; `None` if every target takes every key.
-    pub(crate) owners: Option<CoreCount>,
+    /// Who owns which slot; `None` if every target takes every key.
+    pub(crate) owners: Option<&'a Placement>,
+    /// Number of targets.
+    pub(crate) targets: usize,
     /// A [`Stop`]; the first reason stays.
     pub(crate) stop: &'a AtomicU8,
 }
@@ -128,10 +131,41 @@ pub(crate) struct Links {
     pub(crate) cutter: Cutter,
 }
 
+/// What became of the steering: connections by where they ended, and requests sent away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Steering {
+    /// Connections that were opened, while steering.
+    pub connections: u64,
+    /// Those that reached another core than the one aimed at.
+    pub missed: u64,
+    /// Those of which the server does not say which core they reached.
+    pub unknown: u64,
+    /// Requests that were answered with the name of another node (`MOVED`); they are errors.
+    pub moved: u64,
+}
+
+impl Steering {
+    /// Counts a connection.
+    pub(crate) fn add(&mut self, reached: Reached) {
+        self.connections += 1;
+        self.missed += u64::from(reached == Reached::Missed);
+        self.unknown += u64::from(reached == Reached::Unknown);
+    }
+
+    fn merge(&mut self, other: Steering) {
+        self.connections += other.connections;
+        self.missed += other.missed;
+        self.unknown += other.unknown;
+        self.moved += other.moved;
+    }
+}
+
 /// What a worker brings home.
 pub(crate) struct Outcome {
     /// The measurements since the last that were handed over.
     pub(crate) recorder: Recorder,
+    /// What went to each target, if there are several.
+    pub(crate) lanes: Vec<LaneRecord>,
     /// What waiting cost.
     pub(crate) pace: PaceCost,
     /// CPU time of the thread from the first measured request to the end.
@@ -150,6 +184,12 @@ pub(crate) struct Outcome {
     pub(crate) gap_ns: u64,
     /// Connections that were replaced on purpose.
     pub(crate) churned: u64,
+    /// Counters that the server had lost, as seen by increments that brought 1 again.
+    pub(crate) counters_restarted: u64,
+    /// Counters of the processor and the scheduler, in the order of [`perf::NAMES`].
+    pub(crate) counters: [Option<u64>; perf::COUNTERS],
+    /// Where connections that were aimed at a core ended.
+    pub(crate) steering: Steering,
     /// Segments that TCP had to send again.
     pub(crate) retransmits: u64,
     /// Involuntary context switches of the thread.
@@ -169,6 +209,7 @@ impl Outcome {
     pub(crate) fn new() -> Outcome {
         Outcome {
             recorder: Recorder::new(),
+            lanes: Vec::new(),
             pace: PaceCost::new(),
             cpu_ns: 0,
             last_sent_ns: 0,
@@ -178,6 +219,9 @@ impl Outcome {
             reconnected: 0,
             gap_ns: 0,
             churned: 0,
+            counters_restarted: 0,
+            counters: [None; perf::COUNTERS],
+            steering: Steering::default(),
             retransmits: 0,
             switches: 0,
             busy: 0.0,
@@ -189,6 +233,9 @@ impl Outcome {
     /// Adds what another worker brought.
     pub(crate) fn merge(&mut self, mut other: Outcome) {
         self.recorder.merge(&other.recorder);
+        for (lane, other) in self.lanes.iter_mut().zip(&other.lanes) {
+            lane.merge(other);
+        }
         self.pace.merge(&other.pace);
         self.cpu_ns += other.cpu_ns;
         self.last_sent_ns = self.last_sent_ns.max(other.last_sent_ns);
@@ -198,6 +245,12 @@ impl Outcome {
         self.reconnected += other.reconnected;
         self.gap_ns += other.gap_ns;
         self.churned += other.churned;
+        self.counters_restarted += other.counters_restarted;
+        for (counter, other) in self.counters.iter_mut().zip(other.counters) {
+            // A sum that lacks a part would mislead.
+            *counter = counter.zip(other).map(|(count, other)| count + other);
+        }
+        self.steering.merge(other.steering);
         self.retransmits += other.retransmits;
         self.switches += other.switches;
         self.busy = self.busy.max(other.busy);

@@ -6,6 +6,7 @@
 
 use super::{Fill, Outcome, Worker};
 use crate::conn::{Pending, Received};
+use crate::counters::Counted;
 use crate::ledger::Stamp;
 use crate::protocol::{Op, Parsed, Reply};
 use crate::recorder::Class;
@@ -70,7 +71,7 @@ impl<S: Source> Worker<'_, S> {
                     at += consumed;
                     if let Some(pending) = self.connections[index].pop() {
                         self.outstanding -= usize::from(pending.part.ends());
-                        self.reply(&pending, reply, done_ns);
+                        self.reply(index, &pending, reply, done_ns);
                         let refused = matches!(reply, Reply::Error(_)) && codec.error_ends_read();
                         if refused && !pending.part.ends() {
                             self.skip_read(index, done_ns);
@@ -95,14 +96,14 @@ impl<S: Source> Worker<'_, S> {
                 self.outstanding -= 1;
                 self.totals.done += 1;
                 if pending.measured {
-                    self.record(&pending, done_ns);
+                    self.record(index, &pending, done_ns);
                 }
                 return;
             }
         }
     }
 
-    fn reply(&mut self, pending: &Pending, reply: Reply<'_>, done_ns: u64) {
+    fn reply(&mut self, index: usize, pending: &Pending, reply: Reply<'_>, done_ns: u64) {
         let verifier = self.shared.verifier;
         let key = u64::from(pending.key);
         let stamp = Stamp { version: pending.version, base: pending.base };
@@ -113,19 +114,26 @@ impl<S: Source> Worker<'_, S> {
                 hit_bytes = Some(value.len() as u64);
                 self.judge(pending, named, value);
             }
+            Reply::Miss if pending.op == Op::Incr => {
+                verifier.counter_missing(key);
+                self.fill_later(pending, Op::Create, done_ns);
+            }
             Reply::Miss => {
                 miss_bytes = Some(verifier.likely_bytes(key) as u64);
                 if self.read_through {
-                    let measured = pending.measured;
-                    self.fills.push_back(Fill { key, intended_ns: done_ns, measured });
+                    self.fill_later(pending, Op::Set, done_ns);
                 }
             }
+            Reply::Count(number) => self.count(pending, number),
+            Reply::Done if pending.op == Op::Create => {}
             Reply::Done if pending.op == Op::Touch => verifier.touched(key),
             Reply::Done => verifier.written(key, stamp, pending.op == Op::Delete, done_ns),
             Reply::Error(text) => {
                 error = true;
+                self.out.steering.moved += u64::from(text.starts_with(b"MOVED "));
                 match pending.op {
-                    Op::Get => {}
+                    Op::Get | Op::Create => {}
+                    Op::Incr => verifier.counter_refused(key),
                     Op::Touch => verifier.touched(key),
                     Op::Set | Op::Delete => verifier.refused(key),
                 }
@@ -142,9 +150,30 @@ impl<S: Source> Worker<'_, S> {
             record.hit_bytes += hit_bytes.unwrap_or(0);
             record.miss_bytes += miss_bytes.unwrap_or(0);
             record.errors += u64::from(error);
-            if pending.part.ends() {
-                self.record(pending, done_ns);
+            if error {
+                self.blame(index, pending.class);
             }
+            if pending.part.ends() {
+                self.record(index, pending, done_ns);
+            }
+        }
+    }
+
+    /// Puts a write of what was missing in line.
+    fn fill_later(&mut self, pending: &Pending, op: Op, done_ns: u64) {
+        let (key, measured) = (u64::from(pending.key), pending.measured);
+        if op != Op::Create || self.shared.codec.creates_counters() {
+            self.fills.push_back(Fill { op, key, intended_ns: done_ns, measured });
+        }
+    }
+
+    fn count(&mut self, pending: &Pending, number: u64) {
+        let (codec, key) = (self.shared.codec, u64::from(pending.key));
+        let form = codec.form(Op::Incr);
+        match self.shared.verifier.counted(form, key, pending.above(), number) {
+            Ok(Counted::Fits) => {}
+            Ok(Counted::Restarted) => self.out.counters_restarted += 1,
+            Err(wrong) => self.accuse(*wrong),
         }
     }
 
@@ -174,14 +203,27 @@ impl<S: Source> Worker<'_, S> {
         self.shared.stop(super::Stop::Wrong);
     }
 
+    /// Counts an error of a measured request against its target.
+    #[cold]
+    pub(super) fn blame(&mut self, index: usize, class: Class) {
+        if let Some(lane) = self.out.lanes.get_mut(self.connections[index].lane)
+            && class != Class::Fill
+        {
+            lane.errors += 1;
+        }
+    }
+
     /// Writes down the times of a measured request.
     #[inline]
-    pub(super) fn record(&mut self, pending: &Pending, done_ns: u64) {
+    pub(super) fn record(&mut self, index: usize, pending: &Pending, done_ns: u64) {
         // A refusal can arrive before the last byte of the request has been accepted.
         let sent_ns = if pending.sent_ns == 0 { done_ns } else { pending.sent_ns };
         self.out.recorder.class(pending.class).record(pending.intended_ns, sent_ns, done_ns);
         if pending.class != Class::Fill {
             self.out.last_sent_ns = self.out.last_sent_ns.max(sent_ns);
+            if let Some(lane) = self.out.lanes.get_mut(self.connections[index].lane) {
+                lane.response.saturating_record(done_ns.saturating_sub(pending.intended_ns));
+            }
         }
         self.out.last_done_ns = self.out.last_done_ns.max(done_ns);
     }

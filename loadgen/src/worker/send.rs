@@ -3,8 +3,6 @@
 //! With several targets that own keys, a request waits for a connection to the owner of its key,
 //! and those behind it wait, too: the order of the schedule is kept (I1 of the parent module).
 
-use pinion_router::core_of_key;
-
 use super::{Arrivals, Stop, Worker};
 use crate::conn::Pending;
 use crate::protocol::Op;
@@ -17,12 +15,13 @@ impl<S: Source> Worker<'_, S> {
     /// Sends whatever may be sent now.
     pub(super) fn issue(&mut self, now_ns: u64) {
         while let Some(fill) = self.fills.front() {
-            let (key, intended_ns, measured) = (fill.key, fill.intended_ns, fill.measured);
-            let Some(index) = self.free_for(key) else { return };
+            let (op, key) = (fill.op, fill.key);
+            let (intended_ns, measured) = (fill.intended_ns, fill.measured);
+            let Some(index) = self.free_for(op, key) else { return };
             self.fills.pop_front();
-            let mut pending = Pending::new(Op::Set, Class::Fill, key);
+            let mut pending = Pending::new(op, Class::Fill, key);
             (pending.intended_ns, pending.measured) = (intended_ns, measured);
-            self.submit(index, Op::Set, pending, now_ns);
+            self.submit(index, op, pending, now_ns);
         }
         if !self.exhausted {
             match self.arrivals {
@@ -99,7 +98,7 @@ impl<S: Source> Worker<'_, S> {
             return false;
         };
         let key = self.keys[0];
-        let Some(index) = self.free_for(key) else { return false };
+        let Some(index) = self.free_for(op, key) else { return false };
         self.next = None;
         let mut pending = Pending::new(op, class_of(op), key);
         (pending.intended_ns, pending.measured) = (intended_ns, measured);
@@ -109,13 +108,13 @@ impl<S: Source> Worker<'_, S> {
 
     /// A connection with room that may take `key`, taken off its line (I2).
     #[inline]
-    fn free_for(&mut self, key: u64) -> Option<usize> {
+    fn free_for(&mut self, op: Op, key: u64) -> Option<usize> {
         let lane = match self.shared.owners {
             None => 0,
             Some(owners) => {
                 self.key_text.clear();
-                self.shared.codec.keys().append(key, &mut self.key_text);
-                core_of_key(&self.key_text, owners).index()
+                self.shared.codec.form(op).append(key, &mut self.key_text);
+                owners.lane(&self.key_text)
             }
         };
         while let Some(index) = self.free[lane].pop_front() {
@@ -162,6 +161,11 @@ impl<S: Source> Worker<'_, S> {
                 let ttl_ms = verifier.before_touch(key);
                 connection.push(pending, |out| codec.append_touch(key, ttl_ms, out));
             }
+            Op::Incr => {
+                pending.set_above(verifier.before_incr(key));
+                connection.push(pending, |out| codec.append_incr(key, out));
+            }
+            Op::Create => connection.push(pending, |out| codec.append_create(key, out)),
             Op::Set | Op::Delete => {
                 let stamp = verifier.before_write(key);
                 (pending.version, pending.base) = (stamp.version, stamp.base);
@@ -226,5 +230,7 @@ fn class_of(op: Op) -> Class {
         Op::Set => Class::Set,
         Op::Delete => Class::Delete,
         Op::Touch => Class::Touch,
+        Op::Incr => Class::Incr,
+        Op::Create => Class::Fill,
     }
 }

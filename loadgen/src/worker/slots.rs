@@ -82,6 +82,13 @@ impl<S: Source> Worker<'_, S> {
         self.awaited.push((index, lost_ns));
     }
 
+    /// Counts where a new connection ended, if the run steers.
+    pub(super) fn note_reached(&mut self, index: usize) {
+        if self.shared.owners.is_some() {
+            self.out.steering.add(self.connections[index].reached);
+        }
+    }
+
     #[cold]
     fn settle_in(&mut self, Fresh { slot, connection }: Fresh, now_ns: u64) {
         let Some(at) = self.awaited.iter().position(|(index, _)| *index == slot) else { return };
@@ -95,6 +102,7 @@ impl<S: Source> Worker<'_, S> {
         self.connections[slot] = connection;
         (self.connections[slot].offered, self.connections[slot].dirty) = (offered, dirty);
         self.open_count += 1;
+        self.note_reached(slot);
         if let Err(error) = self.epoll.add(self.connections[slot].fd(), slot as u32) {
             self.give_up(slot, &format!("cannot watch: {error}"));
             return;
@@ -133,7 +141,8 @@ impl<S: Source> Worker<'_, S> {
             self.totals.errors += 1;
             if pending.measured {
                 self.out.recorder.class(pending.class).errors += 1;
-                self.record(&pending, now_ns);
+                self.blame(index, pending.class);
+                self.record(index, &pending, now_ns);
             }
         }
     }

@@ -4,6 +4,8 @@
 //! It is as simple as it can be on purpose: one map behind one lock.
 #![expect(dead_code, reason = "each test file uses its own part of it")]
 
+mod dialect;
+
 use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -11,6 +13,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use dialect::{meta_answer, read_memcached, read_resp, resp_answer, text_answer};
 
 /// What the server does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +33,12 @@ pub(crate) enum Fault {
     IgnoreDelete,
     /// Serves values for ever, whatever lifetime they were given.
     IgnoreExpiry,
+    /// Forgets every 50th increment after it has been answered.
+    ForgetIncrement,
+    /// Adds two at every 50th increment.
+    IncrementTwice,
+    /// Loses every counter every 50 requests.
+    LoseCounters,
     /// Closes every connection after 50 requests, and its listener takes new ones.
     HangupOften,
     /// Refuses every 50th write.
@@ -52,11 +62,23 @@ pub(crate) struct Behaviour {
     pub(crate) capacity: usize,
     /// Whether it knows RESP3.
     pub(crate) resp3: bool,
+    /// Cores that it claims to have, and takes connections with by their source port; 0 to know
+    /// nothing of cores.
+    pub(crate) cores: u16,
+    /// As if addresses were translated on the way: connections reach the next core.
+    pub(crate) translated: bool,
 }
 
 impl Default for Behaviour {
     fn default() -> Behaviour {
-        Behaviour { fault: Fault::None, stall: None, capacity: usize::MAX, resp3: true }
+        Behaviour {
+            fault: Fault::None,
+            stall: None,
+            capacity: usize::MAX,
+            resp3: true,
+            cores: 0,
+            translated: false,
+        }
     }
 }
 
@@ -68,7 +90,13 @@ pub(crate) enum Command {
     Delete(Vec<u8>),
     Touch(Vec<u8>, u64),
     MultiGet(Vec<Vec<u8>>),
+    Increment(Vec<u8>, bool),
+    Add(Vec<u8>, Vec<u8>),
     Hello,
+    Info,
+    ClientInfo,
+    ClusterSlots,
+    Stats,
 }
 
 /// What all connections share.
@@ -77,6 +105,10 @@ pub(crate) struct State {
     started: Instant,
     requests: AtomicU64,
     store: Mutex<Store>,
+    /// The reply to `CLUSTER SLOTS`.
+    slots: Mutex<Option<String>>,
+    /// The keys that every core was asked for.
+    core_keys: Mutex<Vec<(u16, Vec<u8>)>>,
 }
 
 struct Item {
@@ -112,7 +144,9 @@ impl Server {
                 std::thread::spawn(move || {
                     stream.set_nodelay(true).expect("a socket");
                     let output = stream.try_clone().expect("a socket");
-                    serve(BufReader::with_capacity(1 << 16, stream), output, &state);
+                    let port = stream.peer_addr().expect("open").port();
+                    let core = state.core_of(port);
+                    serve(BufReader::with_capacity(1 << 16, stream), output, &state, core);
                 });
             }
         });
@@ -128,7 +162,7 @@ impl Server {
                 let state = shared.clone();
                 std::thread::spawn(move || {
                     let output: UnixStream = stream.try_clone().expect("a socket");
-                    serve(BufReader::with_capacity(1 << 16, stream), output, &state);
+                    serve(BufReader::with_capacity(1 << 16, stream), output, &state, 0);
                 });
             }
         });
@@ -144,18 +178,61 @@ impl Server {
         self.state.store.lock().expect("no panic").log.clone()
     }
 
+    /// What the server shall answer to `CLUSTER SLOTS`.
+    pub(crate) fn announce(&self, slots: String) {
+        *self.state.slots.lock().expect("no panic") = Some(slots);
+    }
+
+    /// The core of every connection that asked for a key, with the key.
+    pub(crate) fn core_keys(&self) -> Vec<(u16, Vec<u8>)> {
+        self.state.core_keys.lock().expect("no panic").clone()
+    }
+
     pub(crate) fn items(&self) -> usize {
         self.state.store.lock().expect("no panic").items.len()
     }
 }
 
 impl State {
+    fn core_of(&self, port: u16) -> u16 {
+        let cores = self.behaviour.cores.max(1);
+        ((port >> 1) + u16::from(self.behaviour.translated)) % cores
+    }
+
+    /// Answers what is asked about the server; `None` for the commands of a cache.
+    fn about(&self, command: &Command, core: u16) -> Option<Answer> {
+        let cores = self.behaviour.cores;
+        Some(match command {
+            Command::Info if cores > 0 => Answer::Text(format!("# Cluster\r\ncores:{cores}\r\n")),
+            Command::Info => Answer::Text("# Server\r\n".to_owned()),
+            Command::ClientInfo if cores > 0 => Answer::Text(format!("id=1 core={core} db=0\n")),
+            Command::ClientInfo => Answer::Text("id=1 db=0\n".to_owned()),
+            Command::Stats if cores > 0 => {
+                Answer::Raw(format!("STAT cores {cores}\r\nSTAT connection_core {core}\r\nEND\r\n"))
+            }
+            Command::Stats => Answer::Raw("STAT pid 1\r\nEND\r\n".to_owned()),
+            Command::ClusterSlots => match self.slots.lock().expect("no panic").clone() {
+                Some(slots) => Answer::Raw(slots),
+                None => Answer::Unknown,
+            },
+            Command::Get(key) | Command::Set(key, ..) | Command::Increment(key, _) => {
+                if cores > 0 {
+                    self.core_keys.lock().expect("no panic").push((core, key.clone()));
+                }
+                return None;
+            }
+            _ => return None,
+        })
+    }
+
     fn new(behaviour: Behaviour) -> Arc<State> {
         Arc::new(State {
             behaviour,
             started: Instant::now(),
             requests: AtomicU64::new(0),
             store: Mutex::default(),
+            slots: Mutex::default(),
+            core_keys: Mutex::default(),
         })
     }
 }
@@ -164,11 +241,16 @@ enum Answer {
     Value(Vec<u8>, Vec<u8>),
     Values(Vec<(Vec<u8>, Option<Vec<u8>>)>),
     Touched(bool),
+    Number(u64),
+    Added(bool),
     Miss,
     Stored,
     Deleted(bool),
     Refused,
     Hello(bool),
+    Text(String),
+    Raw(String),
+    Unknown,
     Garbage,
 }
 
@@ -180,7 +262,7 @@ enum Dialect {
     Meta,
 }
 
-fn serve(mut input: impl BufRead, mut output: impl Write, state: &State) {
+fn serve(mut input: impl BufRead, mut output: impl Write, state: &State, core: u16) {
     for served in 1.. {
         let first = match input.fill_buf() {
             Ok([]) | Err(_) => return,
@@ -202,7 +284,10 @@ fn serve(mut input: impl BufRead, mut output: impl Write, state: &State) {
             }
             _ => {}
         }
-        let answer = execute(command, state, number);
+        let answer = match state.about(&command, core) {
+            Some(answer) => answer,
+            None => execute(command, state, number),
+        };
         let bytes = match dialect {
             Dialect::Resp => resp_answer(answer),
             Dialect::Text => text_answer(answer),
@@ -231,6 +316,9 @@ fn execute(command: Command, state: &State, number: u64) -> Answer {
     match command {
         _ if fault == Fault::Garbage && now => Answer::Garbage,
         Command::Hello => Answer::Hello(state.behaviour.resp3),
+        Command::Info | Command::ClientInfo | Command::ClusterSlots | Command::Stats => {
+            unreachable!("answered before")
+        }
         Command::Get(key) => match store.read(&key, fault, now) {
             Some(value) => Answer::Value(key, value),
             None => Answer::Miss,
@@ -241,6 +329,14 @@ fn execute(command: Command, state: &State, number: u64) -> Answer {
                 (key, value)
             };
             Answer::Values(keys.into_iter().map(read).collect())
+        }
+        Command::Increment(key, creates) => store.increment(key, creates, fault, now),
+        Command::Add(key, value) => {
+            let known = store.items.contains_key(&key);
+            if !known {
+                store.items.insert(key, Item { value, deadline: None });
+            }
+            Answer::Added(!known)
         }
         Command::Touch(key, ttl_ms) => {
             let known = store.live(&key, fault).is_some();
@@ -284,6 +380,23 @@ impl Store {
         (!expired || fault == Fault::IgnoreExpiry).then_some(item)
     }
 
+    fn increment(&mut self, key: Vec<u8>, creates: bool, fault: Fault, now: bool) -> Answer {
+        if now && fault == Fault::LoseCounters {
+            self.items.retain(|key, _| !key.starts_with(b"ctr:"));
+        }
+        let before = match self.items.get(&key) {
+            Some(item) => String::from_utf8_lossy(&item.value).parse::<u64>().expect("a counter"),
+            None if creates => 0,
+            None => return Answer::Deleted(false),
+        };
+        let number = before + if now && fault == Fault::IncrementTwice { 2 } else { 1 };
+        if !(now && fault == Fault::ForgetIncrement) {
+            let value = number.to_string().into_bytes();
+            self.items.insert(key, Item { value, deadline: None });
+        }
+        Answer::Number(number)
+    }
+
     /// The value of a key, wrong if the fault says so; `now` is true for every 50th request.
     fn read(&self, key: &[u8], fault: Fault, now: bool) -> Option<Vec<u8>> {
         let mut value = self.live(key, fault)?.value.clone();
@@ -304,143 +417,4 @@ fn lifetime(text: &str) -> Duration {
     let (unit, number) = text.split_once(' ').unwrap_or(("EX", text));
     let number = number.parse().expect("a number");
     if unit == "PX" { Duration::from_millis(number) } else { Duration::from_secs(number) }
-}
-
-fn bulk(value: Option<&[u8]>) -> Vec<u8> {
-    match value {
-        None => b"$-1\r\n".to_vec(),
-        Some(value) => [format!("${}\r\n", value.len()).as_bytes(), value, b"\r\n"].concat(),
-    }
-}
-
-fn resp_answer(answer: Answer) -> Vec<u8> {
-    match answer {
-        Answer::Value(_, value) => bulk(Some(&value)),
-        Answer::Values(values) => {
-            let mut out = format!("*{}\r\n", values.len()).into_bytes();
-            values.iter().for_each(|(_, value)| out.extend(bulk(value.as_deref())));
-            out
-        }
-        Answer::Touched(known) => format!(":{}\r\n", u8::from(known)).into_bytes(),
-        Answer::Miss => bulk(None),
-        Answer::Stored => b"+OK\r\n".to_vec(),
-        Answer::Deleted(known) => format!(":{}\r\n", u8::from(known)).into_bytes(),
-        Answer::Refused => b"-OOM no memory left\r\n".to_vec(),
-        Answer::Hello(true) => b"%1\r\n+proto\r\n:3\r\n".to_vec(),
-        Answer::Hello(false) => b"-ERR unknown command 'HELLO'\r\n".to_vec(),
-        Answer::Garbage => b"HTTP/1.1 400 Bad Request\r\n".to_vec(),
-    }
-}
-
-fn text_value(key: &[u8], value: &[u8]) -> Vec<u8> {
-    let length = format!(" 0 {}\r\n", value.len());
-    [b"VALUE ", key, length.as_bytes(), value, b"\r\n"].concat()
-}
-
-fn text_answer(answer: Answer) -> Vec<u8> {
-    match answer {
-        Answer::Value(key, value) => [&text_value(&key, &value)[..], b"END\r\n"].concat(),
-        Answer::Values(values) => {
-            let found = values.iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
-            let mut out: Vec<u8> = found.flat_map(|(key, value)| text_value(key, value)).collect();
-            out.extend(b"END\r\n");
-            out
-        }
-        Answer::Touched(true) => b"TOUCHED\r\n".to_vec(),
-        Answer::Touched(false) => b"NOT_FOUND\r\n".to_vec(),
-        Answer::Miss => b"END\r\n".to_vec(),
-        Answer::Stored => b"STORED\r\n".to_vec(),
-        Answer::Deleted(true) => b"DELETED\r\n".to_vec(),
-        Answer::Deleted(false) => b"NOT_FOUND\r\n".to_vec(),
-        Answer::Refused => b"SERVER_ERROR out of memory\r\n".to_vec(),
-        Answer::Hello(_) => b"ERROR\r\n".to_vec(),
-        Answer::Garbage => b"HTTP/1.1 400 Bad Request\r\n".to_vec(),
-    }
-}
-
-fn meta_answer(answer: Answer) -> Vec<u8> {
-    match answer {
-        Answer::Value(key, value) => {
-            let head = format!("VA {} k", value.len());
-            [head.as_bytes(), &key, b"\r\n", &value, b"\r\n"].concat()
-        }
-        Answer::Touched(true) | Answer::Stored | Answer::Deleted(true) => b"HD\r\n".to_vec(),
-        Answer::Touched(false) | Answer::Miss => b"EN\r\n".to_vec(),
-        Answer::Deleted(false) => b"NF\r\n".to_vec(),
-        other => text_answer(other),
-    }
-}
-
-fn line(input: &mut impl BufRead) -> Option<String> {
-    let mut line = String::new();
-    input.read_line(&mut line).ok().filter(|&bytes| bytes > 0)?;
-    Some(line.trim_end().to_owned())
-}
-
-fn bytes(input: &mut impl BufRead, length: usize) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; length + 2];
-    input.read_exact(&mut bytes).ok()?;
-    assert!(bytes.ends_with(b"\r\n"), "a value longer than its length says");
-    bytes.truncate(length);
-    Some(bytes)
-}
-
-fn read_resp(input: &mut impl BufRead) -> Option<Command> {
-    let count: usize = line(input)?.strip_prefix('*')?.parse().ok()?;
-    let mut words = Vec::new();
-    for _ in 0..count {
-        let length = line(input)?.strip_prefix('$')?.parse().ok()?;
-        words.push(bytes(input, length)?);
-    }
-    let text = |at: usize| String::from_utf8_lossy(&words[at]).into_owned();
-    Some(match (text(0).as_str(), count) {
-        ("GET", 2) => Command::Get(words[1].clone()),
-        ("SET", 3) => Command::Set(words[1].clone(), words[2].clone(), None),
-        ("SET", 5) => {
-            let ttl = format!("{} {}", text(3), text(4));
-            Command::Set(words[1].clone(), words[2].clone(), Some(ttl))
-        }
-        ("DEL", 2) => Command::Delete(words[1].clone()),
-        ("PEXPIRE", 3) => Command::Touch(words[1].clone(), text(2).parse().ok()?),
-        ("MGET", _) => Command::MultiGet(words[1..].to_vec()),
-        ("HELLO", 2) => Command::Hello,
-        other => panic!("an unexpected command: {other:?}"),
-    })
-}
-
-fn read_memcached(input: &mut impl BufRead) -> Option<(Command, Dialect)> {
-    let line = line(input)?;
-    let words: Vec<&str> = line.split(' ').collect();
-    let ttl = |seconds: &str| (seconds != "0").then(|| seconds.to_owned());
-    let touch = |key: &str, seconds: &str| {
-        let ttl_ms = seconds.parse::<u64>().ok()? * 1000;
-        Some(Command::Touch(key.into(), ttl_ms))
-    };
-    let (command, dialect) = match words[..] {
-        ["get", key] => (Command::Get(key.into()), Dialect::Text),
-        ["get", ref keys @ ..] => {
-            let keys = keys.iter().map(|&key| key.into()).collect();
-            (Command::MultiGet(keys), Dialect::Text)
-        }
-        ["set", key, "0", ttl_s, length] => {
-            let value = bytes(input, length.parse().ok()?)?;
-            (Command::Set(key.into(), value, ttl(ttl_s)), Dialect::Text)
-        }
-        ["delete", key] => (Command::Delete(key.into()), Dialect::Text),
-        ["touch", key, seconds] => (touch(key, seconds)?, Dialect::Text),
-        ["mg", key, "k", "v"] => (Command::Get(key.into()), Dialect::Meta),
-        ["mg", key, seconds] => (touch(key, seconds.strip_prefix('T')?)?, Dialect::Meta),
-        ["ms", key, length] => {
-            let value = bytes(input, length.parse().ok()?)?;
-            (Command::Set(key.into(), value, None), Dialect::Meta)
-        }
-        ["ms", key, length, seconds] => {
-            let value = bytes(input, length.parse().ok()?)?;
-            let ttl = ttl(seconds.strip_prefix('T')?);
-            (Command::Set(key.into(), value, ttl), Dialect::Meta)
-        }
-        ["md", key] => (Command::Delete(key.into()), Dialect::Meta),
-        _ => panic!("an unexpected command: {line}"),
-    };
-    Some((command, dialect))
 }
