@@ -143,6 +143,11 @@ pub struct Options {
     #[arg(long, default_value = "0", value_name = "TIME")]
     pub timeout: Span,
 
+    /// Refuse requests that have waited in the server for longer than this since they were received;
+    /// 0: never
+    #[arg(long, default_value = "0", value_name = "TIME")]
+    pub request_age: Span,
+
     /// The longest key; at most 65535
     #[arg(long, default_value_t = 65_535, value_name = "BYTES",
           value_parser = clap::value_parser!(u32).range(1..=65_535))]

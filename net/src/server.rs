@@ -74,7 +74,7 @@ impl Stopper {
 }
 
 /// Flags of what clients may take.
-const LIMIT_FLAGS: [&str; 7] = [
+const LIMIT_FLAGS: [&str; 8] = [
     "accept-rate",
     "timeout",
     "args-max",
@@ -82,6 +82,7 @@ const LIMIT_FLAGS: [&str; 7] = [
     "input-max",
     "output-max",
     "pipeline-max",
+    "request-age",
 ];
 
 /// What a core tells when it is ready.

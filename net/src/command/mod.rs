@@ -6,6 +6,7 @@
 //! - `server`, `connection`: commands on the server and on the connection itself
 //! - `script`: the scripts of lock libraries, and no others
 //! - `transaction`: MULTI, EXEC and WATCH
+//! - `age`: requests that have waited for too long
 //! - `rename`: commands under other names
 //! - `settings`, `statistics`: what commands share beside items
 //! - `bitmap`: commands on values as arrays of bits
@@ -15,6 +16,7 @@
 //! - `large`: large values that arrive in pieces, and replies that refer to them
 //! - `expiry`: times of both protocols to deadlines and back
 
+mod age;
 mod bitmap;
 mod connection;
 mod context;
@@ -35,6 +37,7 @@ mod table;
 mod task;
 mod transaction;
 
+pub use age::{Aged, refuse_old};
 pub use context::{Arguments, Context, Flow};
 pub use rename::Renames;
 pub use server::{Base, ServerState, Slowlog, Timed, kept_args};

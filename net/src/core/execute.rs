@@ -4,6 +4,7 @@
 use pinion_engine::{KeyHash, Shard};
 use pinion_ring::Key;
 
+use super::age;
 use super::batch::{Command, ParseLimits, Source, Work};
 use super::limits::ARGS_KEPT_MAX;
 use super::tasks::{self, Sliced};
@@ -143,6 +144,8 @@ impl<T: Transport> Core<T> {
         if connection.replies.held_bytes() > output_bytes_max || !has_memory {
             return self.hold_back(number, !has_memory);
         }
+        let age_ms = self.options.settings.limits.request_age_ms;
+        let is_old = age::is_old(connection, source, to, self.now_ms, age_ms);
         let before = Held::by(connection);
         let bytes = match source {
             Source::Loan(loan) => self.transport.bytes(&self.batch.loans[loan as usize]),
@@ -180,7 +183,11 @@ impl<T: Transport> Core<T> {
             large: connection.inbound.take().map(|inbound| inbound.into_value()),
             pins: &mut self.pins,
         };
-        let flow = perform(work, &mut context, frame, args, &self.limits.memcached, &self.clock);
+        let limits = &self.limits.memcached;
+        let refused = is_old.then(|| age::refuse(work, &mut context, frame, args, limits));
+        let flow = refused
+            .flatten()
+            .unwrap_or_else(|| perform(work, &mut context, frame, args, limits, &self.clock));
         if let Some(large) = context.large.take() {
             large.abort(context.shard);
         }
@@ -322,7 +329,7 @@ impl<T: Transport> Core<T> {
     }
 
     /// Puts a connection's commands from `first` on back to its input.
-    fn put_back(&mut self, first: usize, key: Key) {
+    pub(super) fn put_back(&mut self, first: usize, key: Key) {
         let Some(connection) = self.connections.find(key) else { return };
         let mut input = Vec::new();
         let mut kept_from = connection.parsed;
@@ -340,8 +347,13 @@ impl<T: Transport> Core<T> {
             }
             command.work = Work::Nothing;
         }
+        let loan_bytes = input.len();
         input.extend_from_slice(&connection.input[kept_from..]);
         connection.input = input;
+        if loan_bytes > 0 && connection.arrivals.is_none() {
+            let age_ms = self.options.settings.limits.request_age_ms;
+            connection.note_arrival(loan_bytes, self.now_ms, age_ms);
+        }
         connection.parsed = 0;
         connection.restart_parser();
         self.budget.recount(connection);
