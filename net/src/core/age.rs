@@ -1,10 +1,10 @@
 //! The limit on the age of requests (`--request-age`): what was received and has waited longer is
 //! answered with an error instead of executed.
 //!
-//! A request waits here behind one that is held back (its client does not read, or memory is short),
-//! behind one that takes many turns, during CLIENT PAUSE, and when its connection has sent more than
-//! a turn executes. Its age counts from when its last byte was received, so a client that sends
-//! slowly is not blamed; the time in the kernel's queues is not known.
+//! A request waits here behind one that is held back (its client does not read, or memory is
+//! short), behind one that takes many turns, during CLIENT PAUSE, and when its connection has sent
+//! more than a turn executes. Its age counts from when its last byte was received, so a client that
+//! sends slowly is not blamed; the time in the kernel's queues is not known.
 //!
 //! Requests that are executed where they were received have not waited, and are not looked at. The
 //! others are looked at when they come to be executed; those of connections that stand still for

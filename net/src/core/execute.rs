@@ -80,6 +80,20 @@ fn perform(
     }
 }
 
+/// Refuses a command that is too old, unless it is one that is executed all the same.
+#[cold]
+fn refuse_or_perform(
+    work: Work,
+    context: &mut Context<'_>,
+    frame: &[u8],
+    args: &resp::Args,
+    limits: &memcached::Limits,
+    clock: &Clock,
+) -> Flow {
+    age::refuse(work, context, frame, args, limits)
+        .unwrap_or_else(|| perform(work, context, frame, args, limits, clock))
+}
+
 /// The same, with a look at the clock before and after.
 fn perform_timed(
     context: &mut Context<'_>,
@@ -140,12 +154,11 @@ impl<T: Transport> Core<T> {
             return;
         }
         let has_memory = self.budget.may_answer(connection.output_bytes());
-        let output_bytes_max = self.options.settings.limits.output_bytes_max;
-        if connection.replies.held_bytes() > output_bytes_max || !has_memory {
+        let limits = &self.options.settings.limits;
+        if connection.replies.held_bytes() > limits.output_bytes_max || !has_memory {
             return self.hold_back(number, !has_memory);
         }
-        let age_ms = self.options.settings.limits.request_age_ms;
-        let is_old = age::is_old(connection, source, to, self.now_ms, age_ms);
+        let is_old = age::is_old(connection, source, to, self.now_ms, limits.request_age_ms);
         let before = Held::by(connection);
         let bytes = match source {
             Source::Loan(loan) => self.transport.bytes(&self.batch.loans[loan as usize]),
@@ -183,14 +196,12 @@ impl<T: Transport> Core<T> {
             large: connection.inbound.take().map(|inbound| inbound.into_value()),
             pins: &mut self.pins,
         };
-        let limits = &self.limits.memcached;
-        let refused = is_old.then(|| age::refuse(work, &mut context, frame, args, limits));
-        let flow = refused
-            .flatten()
-            .unwrap_or_else(|| perform(work, &mut context, frame, args, limits, &self.clock));
-        if let Some(large) = context.large.take() {
-            large.abort(context.shard);
-        }
+        let (limits, clock) = (&self.limits.memcached, &self.clock);
+        let flow = match is_old {
+            false => perform(work, &mut context, frame, args, limits, clock),
+            true => refuse_or_perform(work, &mut context, frame, args, limits, clock),
+        };
+        context.large.take().into_iter().for_each(|large| large.abort(context.shard));
         if let Flow::Wait = flow {
             (self.counters.hits, self.counters.misses) = (hits, misses);
             return self.wait(number);
