@@ -8,6 +8,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod cgroup;
 pub mod clock;
 pub mod command;
 pub mod config;

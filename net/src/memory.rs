@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! --memory = program + connections + buffers + items
-//!            fixed     fixed each    1/16      the rest: log segments and table lines
+//!            fixed     fixed each    1/16 *    the rest: log segments and table lines
+//!                                    (* or what --buffers says, at every limit)
 //! ```
 //!
 //! - D1. The shares add up to the whole. So the process stays within it as long as each part stays
@@ -21,8 +22,8 @@ const PROGRAM_BYTES: u64 = 14 << 20;
 pub const CONNECTION_BYTES: u64 = 640;
 /// Buffers take one part in this many of the memory,
 const BUFFERS_ONE_IN: u64 = 16;
-/// and no less than this.
-const BUFFERS_BYTES_MIN: u64 = 8 << 20;
+/// and no less than this, whatever is asked for.
+pub const BUFFERS_BYTES_MIN: u64 = 8 << 20;
 /// One part in this many of the shares of connections and buffers is never lent,
 const RESERVE_ONE_IN: u64 = 8;
 /// and no less than this.
@@ -36,6 +37,23 @@ const _: () = assert!(RESERVE_BYTES_MIN < BUFFERS_BYTES_MIN);
 
 /// The least memory to run with.
 pub const MEMORY_BYTES_MIN: u64 = 64 << 20;
+
+/// What is asked for beside a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Connections at a time.
+    pub connections_max: usize,
+    /// The share of buffers, in bytes; `None`: one part in sixteen, and at least
+    /// [`BUFFERS_BYTES_MIN`].
+    pub buffers_bytes: Option<u64>,
+}
+
+impl Wanted {
+    /// So many connections, and the usual share of buffers.
+    pub fn connections(connections_max: usize) -> Wanted {
+        Wanted { connections_max, buffers_bytes: None }
+    }
+}
 
 /// The shares of one limit, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,20 +71,25 @@ pub struct Division {
 }
 
 impl Division {
-    /// Divides `memory_bytes` for up to `connections_max` connections.
+    /// Divides `memory_bytes` as `wanted` says.
     ///
     /// # Errors
     /// The least memory that would do, in bytes.
-    pub fn of(memory_bytes: u64, connections_max: usize) -> Result<Division, u64> {
-        let connections_bytes = connections_max as u64 * CONNECTION_BYTES;
-        let buffers_bytes = (memory_bytes / BUFFERS_ONE_IN).max(BUFFERS_BYTES_MIN);
+    pub fn of(memory_bytes: u64, wanted: Wanted) -> Result<Division, u64> {
+        let connections_bytes = wanted.connections_max as u64 * CONNECTION_BYTES;
+        let usual_bytes = (memory_bytes / BUFFERS_ONE_IN).max(BUFFERS_BYTES_MIN);
+        let buffers_bytes = wanted.buffers_bytes.unwrap_or(usual_bytes);
         let fixed_bytes = PROGRAM_BYTES + connections_bytes;
-        let items_bytes = memory_bytes.saturating_sub(fixed_bytes + buffers_bytes);
+        let items_bytes = memory_bytes.saturating_sub(fixed_bytes.saturating_add(buffers_bytes));
         if memory_bytes < MEMORY_BYTES_MIN || items_bytes < ITEMS_BYTES_MIN {
             let others_bytes = fixed_bytes + ITEMS_BYTES_MIN;
-            let least_bytes = (others_bytes + BUFFERS_BYTES_MIN)
-                .max((others_bytes * BUFFERS_ONE_IN).div_ceil(BUFFERS_ONE_IN - 1));
-            return Err(least_bytes.max(MEMORY_BYTES_MIN).next_multiple_of(1 << 20));
+            let least_bytes = match wanted.buffers_bytes {
+                Some(buffers_bytes) => others_bytes.saturating_add(buffers_bytes),
+                None => (others_bytes + BUFFERS_BYTES_MIN)
+                    .max((others_bytes * BUFFERS_ONE_IN).div_ceil(BUFFERS_ONE_IN - 1)),
+            };
+            let least_bytes = least_bytes.max(MEMORY_BYTES_MIN);
+            return Err(least_bytes.checked_next_multiple_of(1 << 20).unwrap_or(u64::MAX));
         }
         let program_bytes = PROGRAM_BYTES;
         Ok(Division { memory_bytes, program_bytes, connections_bytes, buffers_bytes, items_bytes })
@@ -84,7 +107,7 @@ impl Division {
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
     division: Division,
-    connections_max: usize,
+    wanted: Wanted,
     /// The highest limit that can be set.
     bytes_max: u64,
     /// Bytes of the shares of connections and buffers that items may use now (D2).
@@ -93,9 +116,9 @@ pub struct Memory {
 
 impl Memory {
     /// A division that can be raised up to `bytes_max`, such as the machine's memory.
-    pub fn new(division: Division, connections_max: usize, bytes_max: u64) -> Memory {
+    pub fn new(division: Division, wanted: Wanted, bytes_max: u64) -> Memory {
         let bytes_max = bytes_max.max(division.memory_bytes);
-        Memory { division, connections_max, bytes_max, lent_bytes: 0 }
+        Memory { division, wanted, bytes_max, lent_bytes: 0 }
     }
 
     /// The shares.
@@ -133,7 +156,7 @@ impl Memory {
         if memory_bytes > self.bytes_max {
             return Err(format!("at most {} bytes are possible", self.bytes_max));
         }
-        let division = Division::of(memory_bytes, self.connections_max)
+        let division = Division::of(memory_bytes, self.wanted)
             .map_err(|least_bytes| format!("at least {least_bytes} bytes are needed"))?;
         // A loan stays one: items would go, and come back, for nothing.
         let lent_bytes = self.lent_bytes.min(division.lendable_bytes());
@@ -160,7 +183,8 @@ mod tests {
     #[test]
     fn shares_add_up_at_every_size() {
         for memory_bytes in [64 << 20, 100_000_000, 256 << 20, 1 << 30, 100 << 30] {
-            let shares = Division::of(memory_bytes, 10_000).expect("it is enough");
+            let shares =
+                Division::of(memory_bytes, Wanted::connections(10_000)).expect("it is enough");
             let sum = shares.program_bytes
                 + shares.connections_bytes
                 + shares.buffers_bytes
@@ -173,16 +197,35 @@ mod tests {
     #[test]
     fn too_little_is_refused_and_what_is_asked_for_instead_is_enough() {
         for (memory_bytes, connections) in [(0, 1), (63 << 20, 1), (256 << 20, 1_000_000)] {
-            let least_bytes = Division::of(memory_bytes, connections).expect_err("too little");
-            assert!(least_bytes > memory_bytes);
-            assert!(Division::of(least_bytes, connections).is_ok(), "{least_bytes}");
+            for buffers_bytes in [None, Some(BUFFERS_BYTES_MIN), Some(1 << 30)] {
+                let wanted = Wanted { connections_max: connections, buffers_bytes };
+                let least_bytes = Division::of(memory_bytes, wanted).expect_err("too little");
+                assert!(least_bytes > memory_bytes);
+                assert!(Division::of(least_bytes, wanted).is_ok(), "{least_bytes}");
+            }
         }
     }
 
     #[test]
+    fn a_share_of_buffers_that_was_asked_for_stays_at_every_limit() {
+        let wanted = Wanted { connections_max: 100, buffers_bytes: Some(40 << 20) };
+        let division = Division::of(128 << 20, wanted).expect("it is enough");
+        assert_eq!(division.buffers_bytes, 40 << 20);
+        let mut memory = Memory::new(division, wanted, 512 << 20);
+        let limits = Limits { total_bytes: division.items_bytes as usize, data: None };
+        let reserve_bytes = Some(memory.reserve_bytes());
+        let config = ShardConfig { limits, reserve_bytes, ..ShardConfig::default() };
+        let mut shard = Shard::new(&config).expect("a shard");
+        memory.set(512 << 20, &mut shard).expect("the highest");
+        assert_eq!(memory.division().buffers_bytes, 40 << 20);
+        let error = memory.set(64 << 20, &mut shard).expect_err("items have no room");
+        assert!(error.contains("at least"), "{error}");
+    }
+
+    #[test]
     fn the_limit_moves_within_the_reservation() {
-        let division = Division::of(128 << 20, 100).expect("it is enough");
-        let mut memory = Memory::new(division, 100, 512 << 20);
+        let division = Division::of(128 << 20, Wanted::connections(100)).expect("it is enough");
+        let mut memory = Memory::new(division, Wanted::connections(100), 512 << 20);
         let limits = Limits { total_bytes: division.items_bytes as usize, data: Some(1 << 40) };
         let reserve_bytes = Some(memory.reserve_bytes());
         let config = ShardConfig { limits, reserve_bytes, ..ShardConfig::default() };
@@ -200,8 +243,8 @@ mod tests {
 
     #[test]
     fn a_loan_raises_the_limit_of_items_and_survives_a_change_of_the_whole() {
-        let division = Division::of(128 << 20, 100).expect("it is enough");
-        let mut memory = Memory::new(division, 100, 512 << 20);
+        let division = Division::of(128 << 20, Wanted::connections(100)).expect("it is enough");
+        let mut memory = Memory::new(division, Wanted::connections(100), 512 << 20);
         let limits = Limits { total_bytes: division.items_bytes as usize, data: None };
         let reserve_bytes = Some(memory.reserve_bytes());
         let config = ShardConfig { limits, reserve_bytes, ..ShardConfig::default() };

@@ -71,6 +71,11 @@ pub struct Options {
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Size>,
 
+    /// The part of the memory that requests and replies on their way may take, all clients together;
+    /// at least 8MiB [default: a sixteenth of the memory]
+    #[arg(long, value_name = "SIZE")]
+    pub buffers: Option<Size>,
+
     /// Limit on the bytes of the items alone (headers included), exact to the item; for replays
     #[arg(long, value_name = "SIZE")]
     pub data_limit: Option<Size>,
