@@ -14,7 +14,8 @@ pub struct Counters {
     pub accept_rate_refusals: u64,
     /// Connections closed because they were quiet for too long.
     pub timeouts: u64,
-    /// Requests refused because they were longer, or had more arguments, than is allowed.
+    /// Requests refused because they, or their keys, were longer, or had more arguments, than is
+    /// allowed.
     pub oversized_requests: u64,
     /// Requests refused because they had waited for too long.
     pub request_age_refusals: u64,

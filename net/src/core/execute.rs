@@ -70,6 +70,8 @@ fn perform(
         }
         Work::BrokenMemcached(reason) => {
             context.counters.errors += 1;
+            let is_long = reason == memcached::CloseReason::LineTooLong;
+            context.counters.oversized_requests += u64::from(is_long);
             if let Some(text) = reason.text() {
                 memcached::Writer::new(context.out).line(text);
             }

@@ -249,6 +249,7 @@ fn store(context: &mut Context<'_>, request: &Request<'_>, value: &[u8], options
             error(context, request, Status::Exists);
         }
         Err(failure) => {
+            context.count_long_key(&failure);
             if options.condition == Condition::Always {
                 // The client wanted the old value overwritten.
                 context.shard.delete(context.first_hash, request.key, None, context.now_ms);
