@@ -12,28 +12,76 @@ const fn jump(k: u32, jt: u8, jf: u8) -> libc::sock_filter {
     libc::sock_filter { code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, jt, jf, k }
 }
 
-/// Refuses the three calls of io_uring, whose numbers are the same on every machine.
-static WITHOUT_IO_URING: [libc::sock_filter; 6] = [
-    // The number of the call is the first word of what is looked at.
-    statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
-    jump(425, 3, 0),
-    jump(426, 2, 0),
-    jump(427, 1, 0),
-    statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
-    statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
-];
-
-fn check(result: i32) -> std::io::Result<()> {
-    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+const fn load(at: usize) -> libc::sock_filter {
+    statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, at as u32)
 }
 
-/// Lets the process of a command run without io_uring.
-pub fn forbid_io_uring(command: &mut Command) {
-    let install = || {
-        let program = libc::sock_fprog {
-            len: WITHOUT_IO_URING.len() as u16,
-            filter: WITHOUT_IO_URING.as_ptr().cast_mut(),
-        };
+/// A system call that is to fail.
+#[derive(Clone, Copy, Debug)]
+pub struct Failure {
+    /// Its number.
+    pub call: libc::c_long,
+    /// How it fails.
+    pub errno: i32,
+    /// When: always, or if the bits of the mask in the lower half of an argument are these.
+    pub when: Option<Condition>,
+}
+
+/// On an argument of a system call.
+#[derive(Clone, Copy, Debug)]
+pub struct Condition {
+    pub argument: usize,
+    pub mask: u32,
+    pub bits: u32,
+}
+
+impl Failure {
+    /// A call that always fails.
+    pub fn always(call: libc::c_long, errno: i32) -> Failure {
+        Failure { call, errno, when: None }
+    }
+
+    /// A call that fails on one descriptor in `count`, which is a power of two: those whose number
+    /// leaves this rest.
+    pub fn on_one_descriptor_in(count: u32, rest: u32, call: libc::c_long, errno: i32) -> Failure {
+        let when = Some(Condition { argument: 0, mask: count - 1, bits: rest });
+        Failure { call, errno, when }
+    }
+}
+
+/// The three calls of io_uring.
+pub const OF_IO_URING: [libc::c_long; 3] =
+    [libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
+
+/// Lets calls of the process of a command fail. What is not named is allowed.
+pub fn inject(command: &mut Command, failures: &[Failure]) {
+    let mut program = Vec::new();
+    for failure in failures {
+        let fails =
+            statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | failure.errno as u32);
+        // The number of the call is the first word of what is looked at, and the arguments follow
+        // behind 16 bytes; each jump passes over the rest of what belongs to this failure.
+        program.push(load(0));
+        match failure.when {
+            None => program.extend([jump(failure.call as u32, 0, 1), fails]),
+            Some(Condition { argument, mask, bits }) => program.extend([
+                jump(failure.call as u32, 0, 4),
+                load(16 + 8 * argument),
+                statement(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, mask),
+                jump(bits, 0, 1),
+                fails,
+            ]),
+        }
+    }
+    program.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW));
+    install(command, program);
+}
+
+/// Lets the process of a command run under a filter.
+pub fn install(command: &mut Command, program: Vec<libc::sock_filter>) {
+    let install = move || {
+        let program =
+            libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
         // SAFETY: the kernel copies the program, which it only reads, during the call.
         unsafe {
             check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
@@ -42,6 +90,15 @@ pub fn forbid_io_uring(command: &mut Command) {
     };
     // SAFETY: between fork and exec only system calls are made, and nothing is allocated.
     unsafe { command.pre_exec(install) };
+}
+
+fn check(result: i32) -> std::io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// Lets the process of a command run without io_uring, as Docker's default profile does.
+pub fn forbid_io_uring(command: &mut Command) {
+    inject(command, &OF_IO_URING.map(|call| Failure::always(call, libc::EPERM)));
 }
 
 /// Lets the process of a command run with a lower limit, which it cannot raise.
