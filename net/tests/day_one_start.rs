@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use support::seccomp::{forbid_io_uring, limit};
+use support::seccomp::{confine, forbid_io_uring, limit};
 use support::{Reply, Server, ok, run_command_to_end};
 
 const PORTS: [&str; 8] =
@@ -54,6 +54,24 @@ fn where_io_uring_is_forbidden_epoll_serves_and_says_so() {
     assert_eq!(server.wait(), Some(0));
     let line = log.lines().find(|line| line.contains("event=epoll")).expect("it says so");
     assert!(line.contains("level=warn") && line.contains("seccomp"), "{line}");
+}
+
+/// The profile that is shipped, as a filter in force: the server runs, with io_uring.
+#[test]
+fn the_profile_for_containers_lets_io_uring_serve() {
+    for flags in [&["--network", "io_uring"][..], &["--network", "epoll"]] {
+        let mut command = pinion(flags);
+        let denied = confine(&mut command, include_str!("../dist/seccomp.json"));
+        assert!(denied >= 50, "{denied} calls are denied");
+        let mut server = Server::spawn(command);
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid()));
+        assert!(status.is_ok_and(|status| status.contains("Seccomp:\t2")), "it is in force");
+        session(&server);
+        let info = server.client().call(&["INFO"]).text();
+        assert!(info.contains(&format!("network:{}\r\n", flags[1])), "{info}");
+        server.signal("TERM");
+        assert_eq!(server.wait(), Some(0));
+    }
 }
 
 #[test]

@@ -101,6 +101,94 @@ pub fn forbid_io_uring(command: &mut Command) {
     inject(command, &OF_IO_URING.map(|call| Failure::always(call, libc::EPERM)));
 }
 
+/// Lets the process of a command run under a profile for containers that names what it denies, and
+/// allows the rest. Names that this machine has no call for are passed over, as the container's
+/// runtime does; how many were not.
+pub fn confine(command: &mut Command, profile: &str) -> usize {
+    assert!(
+        profile.contains("\"defaultAction\": \"SCMP_ACT_ALLOW\""),
+        "it would need another reader"
+    );
+    let lists =
+        profile.split("\"names\": [").skip(1).map(|rest| rest.split(']').next().unwrap_or(""));
+    let names = lists.flat_map(|list| list.split('"').skip(1).step_by(2));
+    let calls = names.filter_map(number).map(|call| Failure::always(call, libc::EPERM));
+    let failures: Vec<Failure> = calls.collect();
+    inject(command, &failures);
+    failures.len()
+}
+
+/// The number of a system call that profiles deny; none if this machine does not have it.
+///
+/// # Panics
+/// At a name that is not known here.
+fn number(name: &str) -> Option<libc::c_long> {
+    #[cfg(target_arch = "x86_64")]
+    match name {
+        "ioperm" => return Some(libc::SYS_ioperm),
+        "iopl" => return Some(libc::SYS_iopl),
+        "sysfs" => return Some(libc::SYS_sysfs),
+        "uselib" => return Some(libc::SYS_uselib),
+        "ustat" => return Some(libc::SYS_ustat),
+        _ => {}
+    }
+    let number = match name {
+        "acct" => libc::SYS_acct,
+        "add_key" => libc::SYS_add_key,
+        "bpf" => libc::SYS_bpf,
+        "clock_adjtime" => libc::SYS_clock_adjtime,
+        "clock_settime" => libc::SYS_clock_settime,
+        "delete_module" => libc::SYS_delete_module,
+        "fanotify_init" => libc::SYS_fanotify_init,
+        "finit_module" => libc::SYS_finit_module,
+        "fsconfig" => libc::SYS_fsconfig,
+        "fsmount" => libc::SYS_fsmount,
+        "fsopen" => libc::SYS_fsopen,
+        "fspick" => libc::SYS_fspick,
+        "init_module" => libc::SYS_init_module,
+        "kcmp" => libc::SYS_kcmp,
+        "kexec_file_load" => libc::SYS_kexec_file_load,
+        "kexec_load" => libc::SYS_kexec_load,
+        "keyctl" => libc::SYS_keyctl,
+        "lookup_dcookie" => libc::SYS_lookup_dcookie,
+        "mount" => libc::SYS_mount,
+        "mount_setattr" => libc::SYS_mount_setattr,
+        "move_mount" => libc::SYS_move_mount,
+        "move_pages" => libc::SYS_move_pages,
+        "name_to_handle_at" => libc::SYS_name_to_handle_at,
+        "nfsservctl" => libc::SYS_nfsservctl,
+        "open_by_handle_at" => libc::SYS_open_by_handle_at,
+        "open_tree" => libc::SYS_open_tree,
+        "perf_event_open" => libc::SYS_perf_event_open,
+        "personality" => libc::SYS_personality,
+        "pivot_root" => libc::SYS_pivot_root,
+        "process_madvise" => libc::SYS_process_madvise,
+        "process_vm_readv" => libc::SYS_process_vm_readv,
+        "process_vm_writev" => libc::SYS_process_vm_writev,
+        "ptrace" => libc::SYS_ptrace,
+        "quotactl" => libc::SYS_quotactl,
+        "quotactl_fd" => libc::SYS_quotactl_fd,
+        "reboot" => libc::SYS_reboot,
+        "request_key" => libc::SYS_request_key,
+        "setdomainname" => libc::SYS_setdomainname,
+        "sethostname" => libc::SYS_sethostname,
+        "setns" => libc::SYS_setns,
+        "settimeofday" => libc::SYS_settimeofday,
+        "swapoff" => libc::SYS_swapoff,
+        "swapon" => libc::SYS_swapon,
+        "syslog" => libc::SYS_syslog,
+        "umount2" => libc::SYS_umount2,
+        "unshare" => libc::SYS_unshare,
+        "userfaultfd" => libc::SYS_userfaultfd,
+        "vhangup" => libc::SYS_vhangup,
+        // Of other machines, or of older kernels.
+        "stime" | "umount" | "vm86" | "vm86old" | "create_module" | "get_kernel_syms"
+        | "ioperm" | "iopl" | "query_module" | "sysfs" | "uselib" | "ustat" => return None,
+        other => panic!("{other} is not known here"),
+    };
+    Some(number)
+}
+
 /// Lets the process of a command run with a lower limit, which it cannot raise.
 pub fn limit(command: &mut Command, resource: libc::__rlimit_resource_t, most: u64) {
     let lower = move || {
