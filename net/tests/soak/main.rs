@@ -198,7 +198,12 @@ fn chaos_leaves_no_trace(name: &'static str) {
 }
 
 /// Steps of the witness a second, in the long soak.
-const STEPS_PER_SECOND: u32 = 500;
+const STEPS_PER_SECOND: u32 = 200;
+
+fn tell_steps(name: &str, phase: &str, (meant_us, begun_us): (Vec<u128>, Vec<u128>)) {
+    println!("{name}: {phase}: {} steps, {}", meant_us.len(), percentiles(meant_us));
+    println!("{name}: {phase}: the same from when they began, {}", percentiles(begun_us));
+}
 
 /// Chaos for longer (`PINION_SOAK_SECONDS`, half a minute if it is not set), with pipelines of a
 /// million commands and more who are there; the witness goes at a fixed rate before, during and
@@ -209,16 +214,16 @@ fn long_soak(name: &'static str) {
     let mut stage = Stage::set("long_soak", name);
     let calm = Duration::from_secs(seconds / 3 + 1);
     let before = stage.witness.steps_at_rate(STEPS_PER_SECOND, |elapsed| elapsed < calm);
-    println!("{name}: before: {} steps, {}", before.len(), percentiles(before));
+    tell_steps(name, "before", before);
     let crowd = Crowd::gather(stage.server.resp, 2 * CROWD);
     let during = stage.chaos(Duration::from_secs(seconds), 1_000_000, |witness, is_over| {
         witness.steps_at_rate(STEPS_PER_SECOND, |_| !is_over())
     });
-    println!("{name}: during: {} steps, {}", during.len(), percentiles(during));
+    tell_steps(name, "during", during);
     crowd.leave();
     let info = stage.aftermath();
     let after = stage.witness.steps_at_rate(STEPS_PER_SECOND, |elapsed| elapsed < calm);
-    println!("{name}: after: {} steps, {}", after.len(), percentiles(after));
+    tell_steps(name, "after", after);
     stage.check_memory(&info);
     let places = |stage: &Stage| {
         let lines = stage.server.memcached().ask("stats\r\n");

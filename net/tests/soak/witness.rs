@@ -65,21 +65,24 @@ impl Witness {
         }
     }
 
-    /// Steps at a fixed rate for as long as `goes_on` says; the microseconds of each from when it
-    /// was meant to begin, so that a stall shows in all that it has held up.
+    /// Steps at a fixed rate for as long as `goes_on` says. What each took, in microseconds: from
+    /// when it was meant to begin, so that a stall shows in all that it has held up, and from when
+    /// it did.
     pub(super) fn steps_at_rate(
         &mut self,
         per_second: u32,
         goes_on: impl Fn(Duration) -> bool,
-    ) -> Vec<u128> {
-        let (start, mut steps_us) = (Instant::now(), Vec::new());
+    ) -> (Vec<u128>, Vec<u128>) {
+        let (start, mut meant_us, mut begun_us) = (Instant::now(), Vec::new(), Vec::new());
         while goes_on(start.elapsed()) {
-            let meant = start + Duration::from_secs(1) * steps_us.len() as u32 / per_second;
+            let meant = start + Duration::from_secs(1) * meant_us.len() as u32 / per_second;
             std::thread::sleep(meant.saturating_duration_since(Instant::now()));
+            let begun = Instant::now();
             self.step();
-            steps_us.push(meant.elapsed().as_micros());
+            meant_us.push(meant.elapsed().as_micros());
+            begun_us.push(begun.elapsed().as_micros());
         }
-        steps_us
+        (meant_us, begun_us)
     }
 }
 
