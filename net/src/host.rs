@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use crate::cgroup::Cgroups;
 use crate::sys;
 
 /// The CPUs that this process may run on (its affinity), ascending.
@@ -34,7 +35,7 @@ pub fn one_of_each_core(cpus: &[usize]) -> Vec<usize> {
 /// Memory in bytes that the machine or the cgroup of this process allows, whichever is less.
 pub fn memory_allowed_bytes() -> u64 {
     let machine = sys::machine_memory_bytes();
-    cgroup_limit("memory.max").map_or(machine, |limit| limit.min(machine))
+    Cgroups::of_host().memory_bytes().map_or(machine, |limit| limit.min(machine))
 }
 
 /// Whether nobody else is expected to run on the CPU: it is isolated, its hyper-threads are too,
@@ -45,19 +46,12 @@ pub fn is_exclusive(cpu: usize) -> bool {
     let siblings = read_list(Path::new(&cpu_path("thread_siblings_list")));
     isolated.contains(&cpu)
         && siblings.iter().all(|sibling| isolated.contains(sibling))
-        && cgroup_limit("cpu.max").is_none()
+        && cpu_quota_percent().is_none()
 }
 
 /// Per cent of one CPU that the cgroup of this process may use, if it is limited.
 pub fn cpu_quota_percent() -> Option<u64> {
-    cgroup_files("cpu.max").filter_map(|text| quota_percent(&text)).min()
-}
-
-/// Reads `quota period`, both in microseconds; `max` is no quota.
-fn quota_percent(text: &str) -> Option<u64> {
-    let (quota, period) = text.trim().split_once(' ')?;
-    let (quota, period): (u64, u64) = (quota.parse().ok()?, period.parse().ok()?);
-    (quota * 100).checked_div(period)
+    Cgroups::of_host().cpu_percent()
 }
 
 /// The kernel's setting of transparent huge pages: `always`, `madvise` or `never`, or `unknown`.
@@ -95,25 +89,6 @@ pub fn resident_bytes() -> u64 {
     pages * 4096
 }
 
-/// The smallest limit of this name in the process's cgroup and those above it (version 2); the
-/// first word of the file counts, and `max` is no limit.
-fn cgroup_limit(file: &str) -> Option<u64> {
-    cgroup_files(file).filter_map(|text| text.split_whitespace().next()?.parse().ok()).min()
-}
-
-/// The texts of a file in the process's cgroup and those above it (version 2).
-fn cgroup_files(file: &str) -> impl Iterator<Item = String> + use<> {
-    let cgroups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let own = cgroups.lines().find_map(|line| line.strip_prefix("0::/"));
-    let root = Path::new("/sys/fs/cgroup");
-    let folders: Vec<_> = own.map_or_else(Vec::new, |own| {
-        let own = root.join(own);
-        own.ancestors().take_while(|path| path.starts_with(root)).map(Path::to_owned).collect()
-    });
-    let file = file.to_owned();
-    folders.into_iter().filter_map(move |folder| fs::read_to_string(folder.join(&file)).ok())
-}
-
 fn read_list(path: &Path) -> Vec<usize> {
     fs::read_to_string(path).map(|text| parse_list(text.trim())).unwrap_or_default()
 }
@@ -137,14 +112,6 @@ mod tests {
     fn kernel_lists_are_read() {
         assert_eq!(parse_list("0-2,5"), [0, 1, 2, 5]);
         assert_eq!(parse_list(""), [0; 0]);
-    }
-
-    #[test]
-    fn quotas_are_shares_of_a_cpu() {
-        assert_eq!(quota_percent("50000 100000\n"), Some(50));
-        assert_eq!(quota_percent("max 100000\n"), None);
-        assert_eq!(quota_percent("250000 100000"), Some(250));
-        assert_eq!(quota_percent("1 0"), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod cgroup;
 pub mod clock;
 pub mod cluster;
 pub mod command;

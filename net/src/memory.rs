@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! --memory = program + connections + buffers + items
-//!            fixed     fixed each    1/16      the rest: log segments and table lines
+//!            fixed     fixed each    1/16 *    the rest: log segments and table lines
+//!                                    (* or what --buffers says, at every limit)
 //! ```
 //!
 //! - D1. The shares add up to the whole. So the process stays within it as long as each part stays
@@ -23,8 +24,8 @@ const PROGRAM_CORE_BYTES: u64 = 8 << 20;
 pub const CONNECTION_BYTES: u64 = 640;
 /// Buffers take one part in this many of the memory,
 const BUFFERS_ONE_IN: u64 = 16;
-/// and no less than this.
-const BUFFERS_BYTES_MIN: u64 = 8 << 20;
+/// and no less than this, whatever is asked for.
+pub const BUFFERS_BYTES_MIN: u64 = 8 << 20;
 /// One part in this many of the shares of connections and buffers is never lent,
 const RESERVE_ONE_IN: u64 = 8;
 /// and no less than this.
@@ -45,6 +46,25 @@ const _: () = assert!(RESERVE_BYTES_MIN < CORE_BUFFERS_BYTES_MIN);
 /// The least memory to run with.
 pub const MEMORY_BYTES_MIN: u64 = 64 << 20;
 
+/// What is asked for beside a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Connections at a time.
+    pub connections_max: usize,
+    /// The share of buffers, in bytes; `None`: one part in sixteen, and at least
+    /// [`BUFFERS_BYTES_MIN`].
+    pub buffers_bytes: Option<u64>,
+    /// Cores that share all of it alike.
+    pub cores: usize,
+}
+
+impl Wanted {
+    /// So many connections, the usual share of buffers, and one core.
+    pub fn connections(connections_max: usize) -> Wanted {
+        Wanted { connections_max, buffers_bytes: None, cores: 1 }
+    }
+}
+
 /// The shares of one limit, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Division {
@@ -61,14 +81,13 @@ pub struct Division {
 }
 
 impl Division {
-    /// Divides `memory_bytes` for up to `connections_max` connections: the share of each of `cores`
-    /// cores.
+    /// Divides `memory_bytes` as `wanted` says: the share of each core.
     ///
     /// # Errors
     /// The least memory that would do, in bytes.
-    pub fn of(memory_bytes: u64, connections_max: usize, cores: usize) -> Result<Division, u64> {
-        let cores = cores.max(1) as u64;
-        let whole = Division::whole(memory_bytes, connections_max, cores)?;
+    pub fn of(memory_bytes: u64, wanted: Wanted) -> Result<Division, u64> {
+        let cores = wanted.cores.max(1) as u64;
+        let whole = Division::whole(memory_bytes, wanted, cores)?;
         Ok(Division {
             memory_bytes: whole.memory_bytes / cores,
             program_bytes: whole.program_bytes / cores,
@@ -78,19 +97,25 @@ impl Division {
         })
     }
 
-    fn whole(memory_bytes: u64, connections_max: usize, cores: u64) -> Result<Division, u64> {
-        let connections_bytes = connections_max as u64 * CONNECTION_BYTES;
+    fn whole(memory_bytes: u64, wanted: Wanted, cores: u64) -> Result<Division, u64> {
+        let connections_bytes = wanted.connections_max as u64 * CONNECTION_BYTES;
         let buffers_min = BUFFERS_BYTES_MIN.max(cores * CORE_BUFFERS_BYTES_MIN);
-        let buffers_bytes = (memory_bytes / BUFFERS_ONE_IN).max(buffers_min);
+        let usual_bytes = (memory_bytes / BUFFERS_ONE_IN).max(buffers_min);
+        let buffers_bytes =
+            wanted.buffers_bytes.map_or(usual_bytes, |bytes| bytes.max(buffers_min));
         let program_bytes = PROGRAM_BYTES + (cores - 1) * PROGRAM_CORE_BYTES;
         let fixed_bytes = program_bytes + connections_bytes;
         let items_min = ITEMS_BYTES_MIN.max(cores * CORE_ITEMS_BYTES_MIN);
-        let items_bytes = memory_bytes.saturating_sub(fixed_bytes + buffers_bytes);
+        let items_bytes = memory_bytes.saturating_sub(fixed_bytes.saturating_add(buffers_bytes));
         if memory_bytes < MEMORY_BYTES_MIN || items_bytes < items_min {
             let others_bytes = fixed_bytes + items_min;
-            let least_bytes = (others_bytes + buffers_min)
-                .max((others_bytes * BUFFERS_ONE_IN).div_ceil(BUFFERS_ONE_IN - 1));
-            return Err(least_bytes.max(MEMORY_BYTES_MIN).next_multiple_of(1 << 20));
+            let least_bytes = match wanted.buffers_bytes {
+                Some(_) => others_bytes.saturating_add(buffers_bytes),
+                None => (others_bytes + buffers_min)
+                    .max((others_bytes * BUFFERS_ONE_IN).div_ceil(BUFFERS_ONE_IN - 1)),
+            };
+            let least_bytes = least_bytes.max(MEMORY_BYTES_MIN);
+            return Err(least_bytes.checked_next_multiple_of(1 << 20).unwrap_or(u64::MAX));
         }
         Ok(Division { memory_bytes, program_bytes, connections_bytes, buffers_bytes, items_bytes })
     }
@@ -116,8 +141,7 @@ impl Division {
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
     division: Division,
-    connections_max: usize,
-    cores: usize,
+    wanted: Wanted,
     /// The highest limit that can be set, for all cores.
     bytes_max: u64,
     /// Bytes of the shares of connections and buffers that items may use now (D2).
@@ -127,11 +151,10 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// The share of one of `cores` cores; the whole can be raised up to `bytes_max`, such as the
-    /// machine's memory.
-    pub fn new(division: Division, connections_max: usize, cores: usize, bytes_max: u64) -> Memory {
-        let bytes_max = bytes_max.max(division.memory_bytes * cores as u64);
-        Memory { division, connections_max, cores, bytes_max, lent_bytes: 0, owed_bytes: 0 }
+    /// The share of a core; the whole can be raised up to `bytes_max`, such as the machine's memory.
+    pub fn new(division: Division, wanted: Wanted, bytes_max: u64) -> Memory {
+        let bytes_max = bytes_max.max(division.memory_bytes * wanted.cores as u64);
+        Memory { division, wanted, bytes_max, lent_bytes: 0, owed_bytes: 0 }
     }
 
     /// The shares.
@@ -182,7 +205,7 @@ impl Memory {
         if memory_bytes > self.bytes_max {
             return Err(format!("at most {} bytes are possible", self.bytes_max));
         }
-        let division = Division::of(memory_bytes, self.connections_max, self.cores)
+        let division = Division::of(memory_bytes, self.wanted)
             .map_err(|least_bytes| format!("at least {least_bytes} bytes are needed"))?;
         // A loan stays one: items would go, and come back, for nothing.
         let lent_bytes = self.lent_bytes.min(division.lendable_bytes());
@@ -192,7 +215,7 @@ impl Memory {
             EngineError::LimitTooLarge { bytes_max, .. } => {
                 let overhead_bytes = division.memory_bytes - division.items_bytes - lent_bytes;
                 let each_bytes = bytes_max as u64 + overhead_bytes;
-                format!("at most {} bytes are possible", each_bytes * self.cores as u64)
+                format!("at most {} bytes are possible", each_bytes * self.wanted.cores as u64)
             }
             other => other.to_string(),
         })?;
@@ -210,7 +233,8 @@ mod tests {
     #[test]
     fn shares_add_up_at_every_size() {
         for memory_bytes in [64 << 20, 100_000_000, 256 << 20, 1 << 30, 100 << 30] {
-            let shares = Division::of(memory_bytes, 10_000, 1).expect("it is enough");
+            let shares =
+                Division::of(memory_bytes, Wanted::connections(10_000)).expect("it is enough");
             let sum = shares.program_bytes
                 + shares.connections_bytes
                 + shares.buffers_bytes
@@ -223,16 +247,35 @@ mod tests {
     #[test]
     fn too_little_is_refused_and_what_is_asked_for_instead_is_enough() {
         for (memory_bytes, connections) in [(0, 1), (63 << 20, 1), (256 << 20, 1_000_000)] {
-            let least_bytes = Division::of(memory_bytes, connections, 1).expect_err("too little");
-            assert!(least_bytes > memory_bytes);
-            assert!(Division::of(least_bytes, connections, 1).is_ok(), "{least_bytes}");
+            for buffers_bytes in [None, Some(BUFFERS_BYTES_MIN), Some(1 << 30)] {
+                let wanted = Wanted { connections_max: connections, buffers_bytes, cores: 1 };
+                let least_bytes = Division::of(memory_bytes, wanted).expect_err("too little");
+                assert!(least_bytes > memory_bytes);
+                assert!(Division::of(least_bytes, wanted).is_ok(), "{least_bytes}");
+            }
         }
     }
 
     #[test]
+    fn a_share_of_buffers_that_was_asked_for_stays_at_every_limit() {
+        let wanted = Wanted { buffers_bytes: Some(40 << 20), ..Wanted::connections(100) };
+        let division = Division::of(128 << 20, wanted).expect("it is enough");
+        assert_eq!(division.buffers_bytes, 40 << 20);
+        let mut memory = Memory::new(division, wanted, 512 << 20);
+        let limits = Limits { total_bytes: division.items_bytes as usize, data: None };
+        let reserve_bytes = Some(memory.reserve_bytes());
+        let config = ShardConfig { limits, reserve_bytes, ..ShardConfig::default() };
+        let mut shard = Shard::new(&config).expect("a shard");
+        memory.set(512 << 20, &mut shard).expect("the highest");
+        assert_eq!(memory.division().buffers_bytes, 40 << 20);
+        let error = memory.set(64 << 20, &mut shard).expect_err("items have no room");
+        assert!(error.contains("at least"), "{error}");
+    }
+
+    #[test]
     fn the_limit_moves_within_the_reservation() {
-        let division = Division::of(128 << 20, 100, 1).expect("it is enough");
-        let mut memory = Memory::new(division, 100, 1, 512 << 20);
+        let division = Division::of(128 << 20, Wanted::connections(100)).expect("it is enough");
+        let mut memory = Memory::new(division, Wanted::connections(100), 512 << 20);
         let limits = Limits { total_bytes: division.items_bytes as usize, data: Some(1 << 40) };
         let reserve_bytes = Some(memory.reserve_bytes());
         let config = ShardConfig { limits, reserve_bytes, ..ShardConfig::default() };
@@ -250,8 +293,8 @@ mod tests {
 
     #[test]
     fn a_loan_raises_the_limit_of_items_and_survives_a_change_of_the_whole() {
-        let division = Division::of(128 << 20, 100, 1).expect("it is enough");
-        let mut memory = Memory::new(division, 100, 1, 512 << 20);
+        let division = Division::of(128 << 20, Wanted::connections(100)).expect("it is enough");
+        let mut memory = Memory::new(division, Wanted::connections(100), 512 << 20);
         let limits = Limits { total_bytes: division.items_bytes as usize, data: None };
         let reserve_bytes = Some(memory.reserve_bytes());
         let config = ShardConfig { limits, reserve_bytes, ..ShardConfig::default() };
@@ -276,8 +319,8 @@ mod tests {
 
     #[test]
     fn what_was_called_back_is_owed_until_the_shard_has_shrunk() {
-        let division = Division::of(128 << 20, 100, 1).expect("it is enough");
-        let mut memory = Memory::new(division, 100, 1, 128 << 20);
+        let division = Division::of(128 << 20, Wanted::connections(100)).expect("it is enough");
+        let mut memory = Memory::new(division, Wanted::connections(100), 128 << 20);
         let limits = Limits { total_bytes: division.items_bytes as usize, data: None };
         let reserve_bytes = Some(memory.reserve_bytes());
         let config = ShardConfig { limits, reserve_bytes, ..ShardConfig::default() };

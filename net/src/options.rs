@@ -71,6 +71,11 @@ pub struct Options {
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Size>,
 
+    /// The part of the memory that requests and replies on their way may take, all clients together;
+    /// at least 8MiB [default: a sixteenth of the memory]
+    #[arg(long, value_name = "SIZE")]
+    pub buffers: Option<Size>,
+
     /// Limit on the bytes of the items alone (headers included), exact to the item; for replays
     #[arg(long, value_name = "SIZE")]
     pub data_limit: Option<Size>,
@@ -142,6 +147,11 @@ pub struct Options {
     /// Close connections that have neither sent nor taken anything for this long; 0: never
     #[arg(long, default_value = "0", value_name = "TIME")]
     pub timeout: Span,
+
+    /// Refuse requests that have waited in the server for longer than this since they were received;
+    /// 0: never
+    #[arg(long, default_value = "0", value_name = "TIME")]
+    pub request_age: Span,
 
     /// The longest key; at most 65535
     #[arg(long, default_value_t = 65_535, value_name = "BYTES",

@@ -20,6 +20,7 @@ pub(crate) fn limits(options: &Options) -> ClientLimits {
         run_commands_max: options.pipeline_max as usize,
         accepts_per_second: options.accept_rate,
         timeout_ms: options.timeout.ms,
+        request_age_ms: options.request_age.ms,
     }
 }
 

@@ -107,7 +107,7 @@ impl Stopper {
 }
 
 /// Flags of what clients may take.
-const LIMIT_FLAGS: [&str; 7] = [
+const LIMIT_FLAGS: [&str; 8] = [
     "accept-rate",
     "timeout",
     "args-max",
@@ -115,6 +115,7 @@ const LIMIT_FLAGS: [&str; 7] = [
     "input-max",
     "output-max",
     "pipeline-max",
+    "request-age",
 ];
 
 /// What a core tells when it is ready.

@@ -81,6 +81,31 @@ fn commands_answer_to_the_names_that_they_were_given() {
     assert!(client.call(&["config", "get", "port"]).text().starts_with("ERR unknown command"));
     let port = Reply::Array(vec![Reply::bulk("maxclients"), Reply::bulk("10000")]);
     assert_eq!(client.call(&["CFG-7", "GET", "maxclients"]), port);
+    // The new name may be a secret: it is told to who knows it, and not listed.
+    let Reply::Array(names) = client.call(&["COMMAND", "LIST"]) else { panic!("a list") };
+    let is_listed = |name: &str| names.contains(&Reply::bulk(name));
+    assert!(is_listed("flushdb") && is_listed("command|docs"));
+    for name in ["flushall", "config", "config|get", "cfg-7", "cfg-7|get"] {
+        assert!(!is_listed(name), "{name}");
+    }
+    let count = names.iter().filter(|name| !name.text().contains('|')).count() as i64;
+    assert_eq!(client.call(&["COMMAND", "COUNT"]), Reply::Integer(count));
+    let Reply::Array(all) = client.call(&["COMMAND"]) else { panic!("a list") };
+    assert_eq!(all.len() as i64, count);
+    let infos = client.call(&["COMMAND", "INFO", "config", "CFG-7", "cfg-7|get", "flushall"]);
+    let Reply::Array(infos) = infos else { panic!("a list") };
+    let name = |info: &Reply| match info {
+        Reply::Array(fields) => fields[0].text(),
+        other => format!("{other:?}"),
+    };
+    let infos: Vec<String> = infos.iter().map(name).collect();
+    assert_eq!(infos, ["Null", "cfg-7", "cfg-7|get", "Null"]);
+    let Reply::Array(docs) = client.call(&["COMMAND", "DOCS", "flushall", "cfg-7"]) else {
+        panic!("a list")
+    };
+    assert_eq!(docs[0], Reply::bulk("cfg-7"));
+    let error = client.call(&["COMMAND", "GETKEYS", "flushall", "x"]).text();
+    assert!(error.contains("Invalid command specified"), "{error}");
     assert_eq!(client.call(&["SET", "a", "1"]), ok());
     assert_eq!(client.call(&["MULTI"]), ok());
     assert!(client.call(&["FLUSHALL"]).text().starts_with("ERR unknown command"));

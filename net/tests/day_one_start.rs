@@ -7,10 +7,10 @@ use std::io::Read;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use support::seccomp::{forbid_io_uring, limit};
-use support::{Reply, Server, ok};
+use support::seccomp::{confine, forbid_io_uring, limit};
+use support::{Reply, Server, ok, run_command_to_end};
 
 const PORTS: [&str; 8] =
     ["--bind", "127.0.0.1", "--port", "0", "--memcached-port", "auto", "--memory", "64MiB"];
@@ -21,25 +21,10 @@ fn pinion(flags: &[&str]) -> Command {
     command
 }
 
-/// Runs a server that is expected to end by itself; its exit code and what it complained of.
-fn run_to_end(mut command: Command) -> (Option<i32>, String) {
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("start");
-    let start = Instant::now();
-    while child.try_wait().expect("it is our child").is_none() {
-        if start.elapsed() > Duration::from_secs(20) {
-            let _ = child.kill();
-            panic!("{command:?} does not end");
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    let output = child.wait_with_output().expect("it has ended");
-    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
-}
-
 /// What the server under this filter or limit complains of, in one line.
 fn refusal(command: Command, words: &[&str]) {
     let text = format!("{command:?}");
-    let (code, complaint) = run_to_end(command);
+    let (code, complaint) = run_command_to_end(command);
     assert_eq!(code, Some(1), "{text}: {complaint}");
     let lines: Vec<&str> = complaint.lines().filter(|line| line.starts_with("pinion: ")).collect();
     assert_eq!(lines.len(), 1, "{text}: {complaint}");
@@ -69,6 +54,24 @@ fn where_io_uring_is_forbidden_epoll_serves_and_says_so() {
     assert_eq!(server.wait(), Some(0));
     let line = log.lines().find(|line| line.contains("event=epoll")).expect("it says so");
     assert!(line.contains("level=warn") && line.contains("seccomp"), "{line}");
+}
+
+/// The profile that is shipped, as a filter in force: the server runs, with io_uring.
+#[test]
+fn the_profile_for_containers_lets_io_uring_serve() {
+    for flags in [&["--network", "io_uring"][..], &["--network", "epoll"]] {
+        let mut command = pinion(flags);
+        let denied = confine(&mut command, include_str!("../dist/seccomp.json"));
+        assert!(denied >= 50, "{denied} calls are denied");
+        let mut server = Server::spawn(command);
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid()));
+        assert!(status.is_ok_and(|status| status.contains("Seccomp:\t2")), "it is in force");
+        session(&server);
+        let info = server.client().call(&["INFO"]).text();
+        assert!(info.contains(&format!("network:{}\r\n", flags[1])), "{info}");
+        server.signal("TERM");
+        assert_eq!(server.wait(), Some(0));
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use pinion_net::clock::Clock;
 use pinion_net::command::Settings;
 use pinion_net::connection::Protocol as ListenerProtocol;
 use pinion_net::core::{Core, CoreOptions, Inbox, ListenerKind, Request, Turn};
-use pinion_net::memory::{Division, Memory};
+use pinion_net::memory::{Division, Memory, Wanted};
 use pinion_ring::{RingOptions, Wait};
 
 use super::frames::{Frames, KEY_BYTES};
@@ -86,15 +86,15 @@ impl Rig {
         let memcached = peers.map(|_| transport.connect(1)).collect();
         let (requests_in, requests) = channel();
         let (inbox, _) = Inbox::new(requests_in, 0);
+        let wanted = Wanted::connections(2 * options.connections);
         let core_options = CoreOptions {
             connections_max: 2 * options.connections,
             flush_after: options.flush_after,
             settings: Settings { value_bytes_max: VALUE_BYTES_MAX, ..Settings::default() },
             memory: Memory::new(
-                Division::of(1 << 30, 2 * options.connections, 1)
+                Division::of(1 << 30, wanted)
                     .map_err(|_| LayerError::Usage("--connections are too many".to_owned()))?,
-                2 * options.connections,
-                1,
+                wanted,
                 1 << 30,
             ),
             drain_ms: 1_000,

@@ -1,8 +1,7 @@
 //! The protocols for the fuzz targets, built without the rest of the server, so that the fuzzer
 //! is built fast and its coverage speaks of the parsers alone.
 //!
-//! From this folder: `cargo +nightly fuzz run resp`, and so with the other targets. With a
-//! stable compiler put `RUSTC_BOOTSTRAP=1` before `cargo fuzz` instead.
+//! `run` in this folder runs them all; the README has more.
 
 #[path = "../../src/protocol/mod.rs"]
 pub mod protocol;

@@ -235,8 +235,15 @@ impl Context<'_> {
         self.error_about("ERR unknown subcommand '", name, &format!("'. Try {command} HELP."));
     }
 
+    /// Counts a store that was refused for the length of its key.
+    pub(super) fn count_long_key(&mut self, error: &SetError) {
+        let is_long = matches!(error, SetError::KeyTooLong { .. });
+        self.counters.oversized_requests += u64::from(is_long);
+    }
+
     /// Answers why a value could not be stored.
     pub fn set_error(&mut self, error: &SetError) {
+        self.count_long_key(error);
         match error {
             SetError::NoSpace => {
                 self.error("OOM command not allowed when used memory > 'maxmemory'.");

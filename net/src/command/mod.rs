@@ -8,6 +8,7 @@
 //! - `transaction`: MULTI, EXEC and WATCH
 //! - `cluster`: what a core tells as a node of a cluster
 //! - `keys`: which arguments are keys
+//! - `age`: requests that have waited for too long
 //! - `rename`: commands under other names
 //! - `settings`, `statistics`: what commands share beside items
 //! - `bitmap`: commands on values as arrays of bits
@@ -17,6 +18,7 @@
 //! - `large`: large values that arrive in pieces, and replies that refer to them
 //! - `expiry`: times of both protocols to deadlines and back
 
+mod age;
 mod bitmap;
 mod cluster;
 mod connection;
@@ -39,6 +41,7 @@ mod table;
 mod task;
 mod transaction;
 
+pub use age::{Aged, refuse_old};
 pub use context::{Arguments, Context, Flow};
 pub use keys::{key_indices, key_slots};
 pub use rename::Renames;

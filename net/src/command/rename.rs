@@ -57,6 +57,12 @@ impl Renames {
         if self.names.is_empty() { table::find(name) } else { self.find_renamed(name) }
     }
 
+    /// Whether a command answers to its own name.
+    pub fn keeps(&self, spec: &Spec) -> bool {
+        let found = self.find(spec.name.as_bytes());
+        found.is_some_and(|found| found.number == spec.number)
+    }
+
     fn find_renamed(&self, name: &[u8]) -> Option<&'static Spec> {
         if name.len() > NAME_BYTES_MAX * 4 {
             return None;
@@ -85,6 +91,8 @@ mod tests {
         assert_eq!((name(b"CONFIG"), name(b"SECRET-CONFIG")), (None, Some("config")));
         assert_eq!((name(b"GET"), name(b"Fetch"), name(b"set")), (None, Some("get"), Some("set")));
         assert_eq!(name(b"nothing"), None);
+        let keeps = |name: &[u8]| renames.keeps(table::find(name).expect("it is there"));
+        assert!(keeps(b"set") && !keeps(b"get") && !keeps(b"flushall"));
         assert_eq!(Renames::default().find(b"GET").map(|spec| spec.name), Some("get"));
     }
 

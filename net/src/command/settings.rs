@@ -26,6 +26,8 @@ pub struct ClientLimits {
     pub accepts_per_second: u32,
     /// How long a connection may be quiet; 0: for ever.
     pub timeout_ms: u64,
+    /// How long a request may wait in the server once it was received; 0: for ever.
+    pub request_age_ms: u64,
 }
 
 impl Default for ClientLimits {
@@ -38,6 +40,7 @@ impl Default for ClientLimits {
             run_commands_max: limits::RUN_COMMANDS_MAX,
             accepts_per_second: 0,
             timeout_ms: 0,
+            request_age_ms: 0,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! replies that are not sent yet (`replies`). An idle connection holds none. Large values pass by
 //! both: they go straight to the shard (`inbound`), and come from it piece by piece.
 
+mod arrivals;
 mod inbound;
 mod replies;
 mod session;
@@ -17,6 +18,7 @@ use crate::core::Sliced;
 use crate::core::limits::OUTPUT_BYTES_LOW;
 use crate::protocol::{memcached, resp};
 
+pub use arrivals::Arrivals;
 pub use inbound::{Inbound, LargeValue};
 pub use replies::{Replies, Ticket};
 pub use session::{ReplyMode, Session};
@@ -70,6 +72,8 @@ pub struct Connection<S> {
     pub progress: Progress,
     /// Bytes not executed yet: empty unless a frame is torn or execution is held back.
     pub input: Vec<u8>,
+    /// When the bytes in `input` came, if there is a limit on the age of requests.
+    pub arrivals: Option<Box<Arrivals>>,
     /// A large value that is on its way to the shard, or has come for the next command.
     pub inbound: Option<Box<Inbound>>,
     /// How much of `input` is parsed, and in the batch.
@@ -141,6 +145,7 @@ impl<S> Connection<S> {
             session: Session::new(id),
             progress,
             input: Vec::new(),
+            arrivals: None,
             inbound: None,
             parsed: 0,
             replies: Replies::default(),
@@ -192,10 +197,21 @@ impl<S> Connection<S> {
         let inbound_bytes = self.inbound.as_ref().map_or(0, |inbound| inbound.memory_bytes());
         let task_bytes = self.task.as_ref().map_or(0, |task| task.memory_bytes());
         self.input.capacity()
+            + self.arrivals.as_ref().map_or(0, |_| size_of::<Arrivals>())
             + inbound_bytes
             + task_bytes
             + self.output_bytes()
             + self.session.capacity_bytes()
+    }
+
+    /// Notes that the last `bytes` of `input` have just come, if requests may not wait longer than
+    /// `age_ms`; 0 is no limit.
+    #[inline]
+    pub fn note_arrival(&mut self, bytes: usize, now_ms: u64, age_ms: u64) {
+        if age_ms > 0 {
+            let kept_bytes = self.input.len() - bytes;
+            self.arrivals.get_or_insert_default().push(bytes, kept_bytes, now_ms, age_ms);
+        }
     }
 
     /// Whether a connection that was held back has sent enough to go on.

@@ -58,6 +58,8 @@ pub(super) fn pinion(
     write!(out, "accept_rate_refusals:{}\r\n", counters.accept_rate_refusals)?;
     write!(out, "connection_timeouts:{}\r\n", counters.timeouts)?;
     write!(out, "oversized_requests:{}\r\n", counters.oversized_requests)?;
+    write!(out, "pipeline_pauses:{}\r\n", counters.pipeline_pauses)?;
+    write!(out, "request_age_refusals:{}\r\n", counters.request_age_refusals)?;
     write!(out, "http_requests_cut:{}\r\n", counters.http_requests)?;
     policy(out, snapshot, facts)?;
     write!(out, "items:{}\r\n", shard.items)?;

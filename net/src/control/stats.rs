@@ -59,6 +59,10 @@ fn process(lines: &mut Statistics<'_>, snapshot: &Snapshot, facts: &ServerFacts)
     lines.add("oversized_requests", counters.oversized_requests);
     lines.add("output_pauses", counters.output_pauses);
     lines.add("buffer_refusals", counters.buffer_refusals);
+    lines.add("budget_pauses", counters.budget_pauses);
+    lines.add("buffer_evictions", counters.buffer_evictions);
+    lines.add("pipeline_pauses", counters.pipeline_pauses);
+    lines.add("request_age_refusals", counters.request_age_refusals);
     lines.add("bytes_read", counters.bytes_in);
     lines.add("bytes_written", counters.bytes_out);
     lines.add("accepting_conns", u8::from(snapshot.accepts));

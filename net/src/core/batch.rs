@@ -138,7 +138,7 @@ fn is_http(name: &[u8]) -> bool {
 
 /// Why parsing stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stop {
+pub(super) enum Stop {
     /// The batch is full.
     Full,
     /// What is left is the beginning of a frame, or nothing.
@@ -513,6 +513,8 @@ impl<T: Transport> Core<T> {
                     && connection.input.len() + torn.len() <= input_bytes_max
                 {
                     self.spares.append(&mut connection.input, torn);
+                    let age_ms = self.options.settings.limits.request_age_ms;
+                    connection.note_arrival(torn.len(), self.now_ms, age_ms);
                     self.budget.recount(connection);
                 } else {
                     refused = true;
@@ -564,13 +566,8 @@ impl<T: Transport> Core<T> {
                 return;
             }
             let key = connection.key;
-            let origin = Origin::of(connection, Source::Input, &self.options.settings);
-            let (progress, bytes, at) =
-                (&mut connection.progress, &connection.input, connection.parsed);
-            let (shard, limits) = (&self.shard, &self.limits);
-            let (at, stop) = self.batch.parse(progress, origin, bytes, at, shard, limits);
-            connection.parsed = at;
-            self.batch.owners.push(key);
+            let Some(stop) = self.parse_some(index) else { return };
+            let Some(connection) = self.connections.at(index) else { return };
             if stop != Stop::Full {
                 if std::mem::take(&mut connection.backlog) {
                     self.let_receive(key);
@@ -584,8 +581,22 @@ impl<T: Transport> Core<T> {
         }
         if let Some(connection) = self.connections.at(index) {
             connection.backlog = true;
+            self.counters.pipeline_pauses += 1;
         }
         self.mark_runnable(index);
+    }
+
+    /// Parses what a connection has in its own buffer until the batch is full.
+    pub(super) fn parse_some(&mut self, index: u32) -> Option<Stop> {
+        let connection = self.connections.at(index)?;
+        let origin = Origin::of(connection, Source::Input, &self.options.settings);
+        let (progress, bytes, at) =
+            (&mut connection.progress, &connection.input, connection.parsed);
+        let (shard, limits) = (&self.shard, &self.limits);
+        let (at, stop) = self.batch.parse(progress, origin, bytes, at, shard, limits);
+        connection.parsed = at;
+        self.batch.owners.push(connection.key);
+        Some(stop)
     }
 
     /// Executes all that is parsed and gives the loans back.
@@ -613,6 +624,11 @@ impl<T: Transport> Core<T> {
                 self.execute(number);
             }
         }
+        self.end_batch();
+    }
+
+    /// Empties the batch, whose commands are executed or put back.
+    pub(super) fn end_batch(&mut self) {
         self.batch.commands.clear();
         while let Some(key) = self.batch.owners.pop() {
             let Some(connection) = self.connections.find(key) else { continue };
@@ -620,6 +636,7 @@ impl<T: Transport> Core<T> {
             connection.parsed = 0;
             if connection.input.is_empty() {
                 self.spares.keep(std::mem::take(&mut connection.input));
+                connection.arrivals = None;
             }
             self.budget.recount(connection);
             self.ending.push(key);

@@ -416,6 +416,7 @@ impl<T: Transport> Core<T> {
         connection.replies.writer().extend_from_slice(text);
         connection.close(Closing::Flushing);
         connection.input = Vec::new();
+        connection.arrivals = None;
         connection.parsed = 0;
         self.budget.recount(connection);
         let key = connection.key;

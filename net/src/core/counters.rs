@@ -14,8 +14,13 @@ pub struct Counters {
     pub accept_rate_refusals: u64,
     /// Connections closed because they were quiet for too long.
     pub timeouts: u64,
-    /// Requests refused because they were longer, or had more arguments, than is allowed.
+    /// Requests refused because they, or their keys, were longer, or had more arguments, than is
+    /// allowed.
     pub oversized_requests: u64,
+    /// Requests refused because they had waited for too long.
+    pub request_age_refusals: u64,
+    /// Times that a connection had more commands than are executed before others have their turn.
+    pub pipeline_pauses: u64,
     /// Connections of web clients, cut.
     pub http_requests: u64,
     /// Failed accepts, such as for want of descriptors.

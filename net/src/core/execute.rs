@@ -4,6 +4,7 @@
 use pinion_engine::{KeyHash, Shard};
 use pinion_ring::Key;
 
+use super::age;
 use super::batch::{Command, OWNER_ROUTED, ParseLimits, Source, Work};
 use super::context::context;
 use super::limits::ARGS_KEPT_MAX;
@@ -70,6 +71,8 @@ pub(super) fn perform(
         }
         Work::BrokenMemcached(reason) => {
             context.counters.errors += 1;
+            let is_long = reason == memcached::CloseReason::LineTooLong;
+            context.counters.oversized_requests += u64::from(is_long);
             if let Some(text) = reason.text() {
                 memcached::Writer::new(context.out).line(text);
             }
@@ -78,6 +81,20 @@ pub(super) fn perform(
         Work::Binary => command::memcached::run_binary(context, frame, limits),
         Work::Swallowed | Work::Nothing => Flow::Continue,
     }
+}
+
+/// Refuses a command that is too old, unless it is one that is executed all the same.
+#[cold]
+fn refuse_or_perform(
+    work: Work,
+    context: &mut Context<'_>,
+    frame: &[u8],
+    args: &resp::Args,
+    limits: &memcached::Limits,
+    clock: &Clock,
+) -> Flow {
+    age::refuse(work, context, frame, args, limits)
+        .unwrap_or_else(|| perform(work, context, frame, args, limits, clock))
 }
 
 /// The same, with a look at the clock before and after.
@@ -144,15 +161,17 @@ impl<T: Transport> Core<T> {
             return;
         }
         let has_memory = self.budget.may_answer(connection.output_bytes());
-        let output_bytes_max = self.options.settings.limits.output_bytes_max;
-        if connection.replies.held_bytes() > output_bytes_max || !has_memory {
+        let limits = &self.options.settings.limits;
+        if connection.replies.held_bytes() > limits.output_bytes_max || !has_memory {
             return self.hold_back(number, !has_memory);
         }
+        let is_old = age::is_old(connection, source, to, self.now_ms, limits.request_age_ms);
         let stays = self
             .lanes
             .as_ref()
             .is_none_or(|lanes| usize::from(owner) == lanes.me && connection.session.is_plain());
-        let connection = if stays {
+        // What is too old is refused wherever its key is.
+        let connection = if stays || is_old {
             connection
         } else {
             if self.leaves(number) {
@@ -188,10 +207,12 @@ impl<T: Transport> Core<T> {
             first_hash: hash,
             large: connection.inbound.take().map(|inbound| inbound.into_value()),
         });
-        let flow = perform(work, &mut context, frame, args, &self.limits.memcached, &self.clock);
-        if let Some(large) = context.large.take() {
-            large.abort(context.shard);
-        }
+        let (limits, clock) = (&self.limits.memcached, &self.clock);
+        let flow = match is_old {
+            false => perform(work, &mut context, frame, args, limits, clock),
+            true => refuse_or_perform(work, &mut context, frame, args, limits, clock),
+        };
+        context.large.take().into_iter().for_each(|large| large.abort(context.shard));
         if let Flow::Wait = flow {
             (self.counters.hits, self.counters.misses) = (hits, misses);
             return self.wait(number);
@@ -371,8 +392,13 @@ impl<T: Transport> Core<T> {
             }
             command.work = Work::Nothing;
         }
+        let loan_bytes = input.len();
         input.extend_from_slice(&connection.input[kept_from..]);
         connection.input = input;
+        if loan_bytes > 0 && connection.arrivals.is_none() {
+            let age_ms = self.options.settings.limits.request_age_ms;
+            connection.note_arrival(loan_bytes, self.now_ms, age_ms);
+        }
         connection.parsed = 0;
         connection.restart_parser();
         self.budget.recount(connection);

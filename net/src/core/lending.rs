@@ -110,11 +110,13 @@ mod turns;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::Wanted;
 
     #[test]
     fn the_loan_and_what_is_in_use_never_exceed_what_may_be_lent() {
         for memory_bytes in [64 << 20, 256 << 20, 1 << 30, 64 << 30] {
-            let division = Division::of(memory_bytes, 1_000, 1).expect("it is enough");
+            let division =
+                Division::of(memory_bytes, Wanted::connections(1_000)).expect("it is enough");
             let lendable_bytes = division.lendable_bytes();
             let (mut lent_bytes, mut changes) = (0, 0);
             let grown = (0..=1_000).map(|part| lendable_bytes / 900 * part);
@@ -132,7 +134,7 @@ mod tests {
 
     #[test]
     fn small_changes_move_nothing() {
-        let division = Division::of(256 << 20, 1_000, 1).expect("it is enough");
+        let division = Division::of(256 << 20, Wanted::connections(1_000)).expect("it is enough");
         let step_bytes = division.lendable_bytes() / LOAN_STEPS;
         let lent_bytes = loan(&division, 0, 0);
         let less_bytes =

@@ -210,6 +210,11 @@ pub const QUIET_LOOK_MS: u64 = 50;
 /// See [`QUIET_LOOK_MS`].
 pub const QUIET_SLOTS_PER_LOOK: usize = 512;
 
+/// Time between two looks for requests that have become too old, and how many are answered in one.
+pub const AGE_LOOK_MS: u64 = 20;
+/// See [`AGE_LOOK_MS`]. In batches of [`BATCH_COMMANDS_MAX`].
+pub const AGE_REFUSALS_PER_LOOK: usize = 16;
+
 /// Descriptors that are not connections: rings, listeners, standard streams, files in /proc.
 pub const DESCRIPTORS_RESERVED: u64 = 64;
 

@@ -37,6 +37,7 @@
 //! - I4. One send per connection in flight, of at most [`limits::SEND_BYTES_MAX`] bytes.
 
 mod accept;
+mod age;
 mod batch;
 mod budget;
 mod clients;

@@ -96,6 +96,8 @@ impl<T: Transport> Core<T> {
         let may_keep = rest.is_empty() || self.budget.may_keep(connection, rest.len());
         if may_keep && !rest.is_empty() {
             self.spares.append(&mut connection.input, rest);
+            let age_ms = self.options.settings.limits.request_age_ms;
+            connection.note_arrival(rest.len(), self.now_ms, age_ms);
         }
         self.transport.give_back(loan);
         if may_keep { self.fed(index) } else { self.refuse_input(index) }
@@ -128,6 +130,7 @@ impl<T: Transport> Core<T> {
         let is_empty = connection.input.is_empty();
         if is_empty {
             self.spares.keep(std::mem::take(&mut connection.input));
+            connection.arrivals = None;
         }
         self.budget.recount(connection);
         if !connection.backlog {

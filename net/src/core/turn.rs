@@ -8,6 +8,7 @@ use pinion_engine::{KeyHash, PinnedValue, Shard};
 use pinion_ring::{EndReason, Event, Key, Wait};
 
 use super::accept::{Rate, Spare};
+use super::age::AgeLook;
 use super::batch::{Batch, ParseLimits};
 use super::budget::Budget;
 use super::fills::Fills;
@@ -126,6 +127,8 @@ pub struct Core<T: Transport> {
     pub(super) spare: Spare,
     /// Where the look for quiet connections goes on.
     pub(super) quiet: Look,
+    /// Where the look for old requests goes on.
+    pub(super) age: AgeLook,
     /// When the core ends at the latest, once it has been told to.
     pub(super) stop_at_ms: Option<u64>,
     /// Turns since then that have left no event.
@@ -184,6 +187,7 @@ impl<T: Transport> Core<T> {
             accept_rate: Rate::default(),
             spare: Spare::new(),
             quiet: Look::default(),
+            age: AgeLook::default(),
             stop_at_ms: None,
             stop_turns: 0,
             flush_at_ms: None,
@@ -256,6 +260,7 @@ impl<T: Transport> Core<T> {
         self.run_tasks();
         self.run_guest_tasks();
         self.look_at_fills();
+        self.answer_old();
         self.open_streams();
         self.post();
         self.look_at_held();
@@ -333,7 +338,7 @@ impl<T: Transport> Core<T> {
         let paused = self.pause.map(|pause| pause.until_ms);
         let timers = rested.into_iter().chain(self.flush_at_ms).chain(self.stop_at_ms);
         let timers = timers.chain(paused).chain(self.fills.next_ms());
-        let timers = timers.chain(self.quiet_timer_ms());
+        let timers = timers.chain(self.quiet_timer_ms()).chain(self.age_timer_ms());
         timers.chain(self.budget.timer_ms()).chain(self.shard.next_deadline_ms()).min()
     }
 
@@ -403,6 +408,8 @@ impl<T: Transport> Core<T> {
             self.refuse_input(key.index);
         } else {
             self.spares.append(&mut connection.input, bytes);
+            let age_ms = self.options.settings.limits.request_age_ms;
+            connection.note_arrival(bytes.len(), self.now_ms, age_ms);
             self.budget.recount(connection);
             let waiting = !connection.may_run() || connection.backlog;
             let hold =

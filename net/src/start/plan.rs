@@ -11,7 +11,9 @@ use crate::clock;
 use crate::core::limits::{DESCRIPTORS_RESERVED, INLINE_BYTES_MAX, OUTPUT_BYTES_LOW};
 use crate::core::{Driver, GLOMMIO_LOCKED_BYTES_MIN, IdleMode};
 use crate::log::{self, Level, Line};
-use crate::memory::{CONNECTION_BYTES, Division, MEMORY_BYTES_MIN, Memory};
+use crate::memory::{
+    BUFFERS_BYTES_MIN, CONNECTION_BYTES, Division, MEMORY_BYTES_MIN, Memory, Wanted,
+};
 use crate::options::{Options, Size};
 use crate::{host, sys};
 
@@ -59,16 +61,11 @@ impl Plan {
         }
         let connections_max = choose_connections(options, wanted)?;
         let cores = cpus.len();
-        let division = Division::of(wanted.0, connections_max, cores).map_err(|least_bytes| {
-            let least = Size(least_bytes);
-            let on = if cores == 1 { String::new() } else { format!(" on {cores} cores") };
-            StartError::new(format!(
-                "--memory {wanted} is too little for {connections_max} connections{on}: the least \
-                 is {least}"
-            ))
-        })?;
+        let buffers_bytes = options.buffers.map(|size| size.0);
+        let shares = Wanted { connections_max, buffers_bytes, cores };
+        let division = divide(wanted, shares)?;
         check_sizes(options)?;
-        let memory = Memory::new(division, connections_max, cores, machine_bytes);
+        let memory = Memory::new(division, shares, machine_bytes);
         let shard = ShardConfig {
             hash_seed: random_seed(),
             limits: pinion_engine::Limits {
@@ -86,6 +83,25 @@ impl Plan {
         };
         Ok(Plan { cpus, driver, memory, connections_max, shard })
     }
+}
+
+/// Divides the memory, or says what is wrong with `--memory` or `--buffers`.
+fn divide(memory: Size, shares: Wanted) -> Result<Division, StartError> {
+    let buffers = shares.buffers_bytes.map(Size);
+    if let Some(buffers) = buffers.filter(|buffers| buffers.0 < BUFFERS_BYTES_MIN) {
+        return Err(StartError::new(format!(
+            "--buffers {buffers} is too little: the least is {}",
+            Size(BUFFERS_BYTES_MIN)
+        )));
+    }
+    Division::of(memory.0, shares).map_err(|least_bytes| {
+        let (connections, least) = (shares.connections_max, Size(least_bytes));
+        let buffers = buffers.map_or_else(String::new, |size| format!(" and --buffers {size}"));
+        StartError::new(format!(
+            "--memory {memory} is too little for {connections} connections{buffers}: the least is \
+             {least}"
+        ))
+    })
 }
 
 /// A seed that clients cannot guess, from the standard library's own per-process secret.
@@ -301,6 +317,17 @@ mod tests {
             assert!(error.contains(flags[0]) && error.contains("out of range"), "{error}");
         }
         assert!(check_sizes(&options(&["--request-max", "9MiB", "--input-max", "9MiB"])).is_ok());
+    }
+
+    #[test]
+    fn buffers_leave_room_for_items() {
+        let wanted = |buffers_bytes| Wanted { buffers_bytes, ..Wanted::connections(100) };
+        let divide = |buffers_bytes| divide(Size(128 << 20), wanted(buffers_bytes));
+        assert!(divide(None).is_ok() && divide(Some(64 << 20)).is_ok());
+        let error = divide(Some(1 << 20)).expect_err("too little").to_string();
+        assert!(error.contains("--buffers 1MiB") && error.contains("8MiB"), "{error}");
+        let error = divide(Some(100 << 20)).expect_err("too much").to_string();
+        assert!(error.contains("--buffers 100MiB") && error.contains("131MiB"), "{error}");
     }
 
     #[test]

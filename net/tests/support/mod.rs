@@ -132,17 +132,20 @@ fn in_wanted_network<'a>(flags: &[&'a str]) -> Vec<&'a str> {
 
 /// Runs a server that is expected to end by itself; its exit code and what it complained of.
 pub fn run_to_end(flags: &[&str]) -> (Option<i32>, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_pinion"))
-        .args(flags)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the server starts");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pinion"));
+    command.args(flags);
+    run_command_to_end(command)
+}
+
+/// The same, by a command that was prepared for it.
+pub fn run_command_to_end(mut command: Command) -> (Option<i32>, String) {
+    let mut child =
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the server starts");
     let start = Instant::now();
     while child.try_wait().expect("it is our child").is_none() {
         if start.elapsed() > Duration::from_secs(20) {
             let _ = child.kill();
-            panic!("{flags:?}: the server does not end");
+            panic!("{command:?}: the server does not end");
         }
         std::thread::sleep(Duration::from_millis(2));
     }

@@ -14,7 +14,7 @@ use super::super::{find, run};
 use super::*;
 use crate::connection::Session;
 use crate::core::Counters;
-use crate::memory::{Division, Memory};
+use crate::memory::{Division, Memory, Wanted};
 use crate::protocol::resp;
 
 /// A core and a client of its, without sockets.
@@ -35,7 +35,7 @@ const CROSSED: &str = "-CROSSSLOT Keys in request don't hash to the same slot\r\
 impl Bench {
     /// A client of a port that all cores share.
     fn shared() -> Bench {
-        let division = Division::of(64 << 20, 10, 1).expect("it is enough");
+        let division = Division::of(64 << 20, Wanted::connections(10)).expect("it is enough");
         let limits = Limits { total_bytes: division.items_bytes as usize, data: None };
         let config = ShardConfig { limits, ..ShardConfig::default() };
         let mut session = Session::new(1);
@@ -47,7 +47,7 @@ impl Bench {
             counters: Counters::default(),
             settings: Settings { parameters, ..Settings::default() },
             server: ServerState::default(),
-            memory: Memory::new(division, 10, 1, 64 << 20),
+            memory: Memory::new(division, Wanted::connections(10), 64 << 20),
             slices: 0,
         }
     }

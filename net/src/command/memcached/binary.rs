@@ -9,6 +9,7 @@ use pinion_engine::{Condition, Deadline, Deleted, Refusal, SetError, SetOptions,
 
 use super::text::{Counted, change_deadline, count, extend, flush_all};
 use super::{VERSION, auth, is_authenticated, stats};
+use crate::command::age;
 use crate::command::context::{Context, Flow};
 use crate::command::expiry;
 use crate::command::large::REFER_BYTES_MIN;
@@ -39,6 +40,26 @@ pub fn run(context: &mut Context<'_>, frame: &[u8], limits: &Limits) -> Flow {
     }
     error(context, &request, Status::AuthError);
     Flow::Close
+}
+
+/// Refuses a request that is too old. `None` if it is to be executed all the same: it does nothing
+/// but mark the end of others, or its client is not known yet.
+pub fn refuse_old(context: &mut Context<'_>, frame: &[u8], limits: &Limits) -> Option<Flow> {
+    let Parse::Complete { request, .. } = parse(frame, &mut Progress::default(), limits) else {
+        return None;
+    };
+    let is_mark = matches!(
+        request.command,
+        Command::Noop | Command::Version | Command::Quit | Command::Refused { .. }
+    );
+    if is_mark || !is_authenticated(context.settings, context.session) {
+        return None;
+    }
+    context.counters.request_age_refusals += 1;
+    context.counters.errors += 1;
+    let text = age::words(context.settings.limits.request_age_ms);
+    Reply::to(request.tag, Status::TemporaryFailure).write(context.out, text.as_bytes());
+    Some(Flow::Continue)
 }
 
 /// Whether a command is for those who are not known yet.
@@ -228,6 +249,7 @@ fn store(context: &mut Context<'_>, request: &Request<'_>, value: &[u8], options
             error(context, request, Status::Exists);
         }
         Err(failure) => {
+            context.count_long_key(&failure);
             if options.condition == Condition::Always {
                 // The client wanted the old value overwritten.
                 context.shard.delete(context.first_hash, request.key, None, context.now_ms);

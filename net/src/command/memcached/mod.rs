@@ -35,6 +35,7 @@ mod meta;
 mod stats;
 mod text;
 
+use super::age;
 use super::context::{Context, Flow};
 use crate::protocol::memcached::{
     KeyBuffer, Limits, Meta, Parse, Progress, Request, RequestError, StatForm, Store, StoreVerb,
@@ -42,7 +43,7 @@ use crate::protocol::memcached::{
 };
 
 pub use auth::{Credentials, is_authenticated};
-pub use binary::run as run_binary;
+pub use binary::{refuse_old as refuse_old_binary, run as run_binary};
 pub use meta::large_store;
 
 /// What `version` answers: the memcached whose behaviour clients may expect, and what this is.
@@ -190,6 +191,26 @@ pub fn refuse(context: &mut Context<'_>, error: RequestError, noreply: bool) {
     if noreply && is_known {
         context.out.truncate(reply_starts);
     }
+}
+
+/// Refuses a request that is too old. `None` if it is to be executed all the same: it does nothing
+/// but mark the end of others, or its client is not known yet.
+pub fn refuse_old(context: &mut Context<'_>, frame: &[u8], limits: &Limits) -> Option<Flow> {
+    let Parse::Complete { request, .. } = parse(frame, &mut Progress::default(), limits) else {
+        return None;
+    };
+    let is_mark = matches!(request, Request::Version | Request::MetaNoop | Request::Quit);
+    if is_mark || !is_authenticated(context.settings, context.session) {
+        return None;
+    }
+    context.counters.request_age_refusals += 1;
+    let reply_starts = context.out.len();
+    let text = age::words(context.settings.limits.request_age_ms);
+    server_error(context, &format!("SERVER_ERROR {text}"));
+    if request.noreply() {
+        context.out.truncate(reply_starts);
+    }
+    Some(Flow::Continue)
 }
 
 /// Answers with an error.

@@ -147,7 +147,10 @@ fn stored(context: &mut Context<'_>, outcome: Result<Stored, SetError>) {
         Err(SetError::NoSpace) => {
             server_error(context, "SERVER_ERROR out of memory storing object");
         }
-        Err(error) => server_error(context, &format!("CLIENT_ERROR {error}")),
+        Err(error) => {
+            context.count_long_key(&error);
+            server_error(context, &format!("CLIENT_ERROR {error}"));
+        }
     }
 }
 

@@ -1,23 +1,35 @@
 //! COMMAND: what clients may learn of the commands, from the same list that runs them.
+//!
+//! Commands that were given another name are left out of lists, as those are that were given none:
+//! the name may be a secret. Who knows it may ask by it. (Redis lists them under the name that they
+//! no longer answer to.)
 
 use super::super::context::{Arguments, Context, Flow};
 use super::super::glob;
 use super::super::keys::key_indices_from;
+use super::super::rename::Renames;
 use super::super::spec::{KeySpec, Spec};
 use super::super::table::{self, COMMANDS};
 use crate::protocol::resp::Writer;
 
 pub(super) fn command(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
+    let specs = listed(&context.settings.renames);
     let mut reply = context.reply();
-    reply.array(COMMANDS.len());
-    for spec in &COMMANDS {
-        write_entry(&mut reply, spec, None);
+    reply.array(specs.len());
+    for spec in specs {
+        write_entry(&mut reply, spec.name, spec);
     }
     Flow::Continue
 }
 
+/// The commands that answer to their own names.
+fn listed(renames: &Renames) -> Vec<&'static Spec> {
+    COMMANDS.iter().filter(|spec| renames.keeps(spec)).collect()
+}
+
 pub(super) fn count(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
-    context.reply().integer(COMMANDS.len() as i64);
+    let count = listed(&context.settings.renames).len();
+    context.reply().integer(count as i64);
     Flow::Continue
 }
 
@@ -42,10 +54,11 @@ pub(super) fn list(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
         }
     };
     let mut names = Vec::new();
-    for spec in &COMMANDS {
-        let subcommands = spec.subcommands.iter().map(|subcommand| (subcommand, Some(spec)));
-        for (spec, container) in std::iter::once((spec, None)).chain(subcommands) {
-            let name = full_name(spec, container);
+    for spec in listed(&context.settings.renames) {
+        let subcommands = spec.subcommands.iter();
+        let subcommands =
+            subcommands.map(|subcommand| (full_name(spec.name, subcommand), subcommand));
+        for (name, spec) in std::iter::once((spec.name.to_owned(), spec)).chain(subcommands) {
             if is_wanted(spec, &name) {
                 names.push(name);
             }
@@ -88,7 +101,7 @@ fn only_reads_fields(args: &Arguments<'_>) -> bool {
 /// The command that stands in the arguments from index 2 on, with its keys: the index of each, and
 /// what the command does with it. Answers with an error if there is none.
 fn keys_of(context: &mut Context<'_>, args: &Arguments<'_>) -> Option<Vec<(usize, &'static str)>> {
-    let spec = table::find(args.at(2));
+    let spec = context.settings.renames.find(args.at(2));
     let spec = match spec {
         Some(spec) if !spec.subcommands.is_empty() && args.len() > 3 => spec.subcommand(args.at(3)),
         spec => spec,
@@ -160,11 +173,13 @@ pub(super) fn info(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     if args.len() == 2 {
         return command(context, args);
     }
+    let renames = &context.settings.renames;
+    let wanted: Vec<Option<Found>> = args.from(2).map(|name| lookup(renames, name)).collect();
     let mut reply = context.reply();
-    reply.array(args.len() - 2);
-    for name in args.from(2) {
-        match lookup(name) {
-            Some((spec, container)) => write_entry(&mut reply, spec, container),
+    reply.array(wanted.len());
+    for found in wanted {
+        match found {
+            Some(Found { name, spec, .. }) => write_entry(&mut reply, &name, spec),
             None => reply.null_array(),
         }
     }
@@ -172,38 +187,52 @@ pub(super) fn info(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
 }
 
 pub(super) fn docs(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
-    let wanted: Vec<(&Spec, Option<&Spec>)> = if args.len() == 2 {
-        COMMANDS.iter().map(|spec| (spec, None)).collect()
+    let renames = &context.settings.renames;
+    let wanted: Vec<Found> = if args.len() == 2 {
+        listed(renames).into_iter().map(|spec| Found::new(spec.name.to_owned(), spec)).collect()
     } else {
-        args.from(2).filter_map(lookup).collect()
+        args.from(2).filter_map(|name| lookup(renames, name)).collect()
     };
     let mut reply = context.reply();
     reply.map(wanted.len());
-    for (spec, container) in wanted {
-        write_docs(&mut reply, spec, container);
+    for found in wanted {
+        write_docs(&mut reply, &found.name, found.spec, found.group);
     }
     Flow::Continue
 }
 
-/// The command of a name, or the subcommand of a name such as `config|get` with its container.
-fn lookup(name: &[u8]) -> Option<(&'static Spec, Option<&'static Spec>)> {
-    let Some(bar) = name.iter().position(|&byte| byte == b'|') else {
-        return Some((table::find(name)?, None));
-    };
-    let container = table::find(&name[..bar])?;
-    Some((container.subcommand(&name[bar + 1..])?, Some(container)))
+/// A command that was asked for.
+struct Found {
+    /// The name by which it answers, its container's included.
+    name: String,
+    spec: &'static Spec,
+    group: &'static str,
 }
 
-fn full_name(spec: &Spec, container: Option<&Spec>) -> String {
-    match container {
-        None => spec.name.to_owned(),
-        Some(container) => format!("{}|{}", container.name, spec.name),
+impl Found {
+    fn new(name: String, spec: &'static Spec) -> Found {
+        Found { name, spec, group: table::group_of(spec) }
     }
 }
 
-fn write_docs(reply: &mut Writer<'_>, spec: &Spec, container: Option<&Spec>) {
-    reply.bulk(full_name(spec, container).as_bytes());
-    let group = table::group_of(container.unwrap_or(spec));
+/// The command of a name, or the subcommand of a name such as `config|get`.
+fn lookup(renames: &Renames, name: &[u8]) -> Option<Found> {
+    let bar = name.iter().position(|&byte| byte == b'|');
+    let (first, second) = bar.map_or((name, None), |bar| (&name[..bar], Some(&name[bar + 1..])));
+    let container = renames.find(first)?;
+    let found = Found::new(String::from_utf8_lossy(first).to_lowercase(), container);
+    let Some(second) = second else { return Some(found) };
+    let spec = container.subcommand(second)?;
+    Some(Found { name: full_name(&found.name, spec), spec, ..found })
+}
+
+/// The name of a subcommand with that of its container.
+fn full_name(container: &str, spec: &Spec) -> String {
+    format!("{container}|{}", spec.name)
+}
+
+fn write_docs(reply: &mut Writer<'_>, name: &str, spec: &Spec, group: &str) {
+    reply.bulk(name.as_bytes());
     let texts = [
         ("summary", spec.summary),
         ("since", spec.since),
@@ -219,15 +248,15 @@ fn write_docs(reply: &mut Writer<'_>, spec: &Spec, container: Option<&Spec>) {
         reply.bulk(b"subcommands");
         reply.map(spec.subcommands.len());
         for subcommand in spec.subcommands {
-            write_docs(reply, subcommand, Some(spec));
+            write_docs(reply, &full_name(name, subcommand), subcommand, group);
         }
     }
 }
 
 /// One entry of COMMAND: the ten fields of Redis 7.
-fn write_entry(reply: &mut Writer<'_>, spec: &Spec, container: Option<&Spec>) {
+fn write_entry(reply: &mut Writer<'_>, name: &str, spec: &Spec) {
     reply.array(10);
-    reply.bulk(full_name(spec, container).as_bytes());
+    reply.bulk(name.as_bytes());
     reply.integer(i64::from(spec.arity));
     write_words(reply, spec.flags);
     let (first, last, step) = spec.key_range();
@@ -244,7 +273,7 @@ fn write_entry(reply: &mut Writer<'_>, spec: &Spec, container: Option<&Spec>) {
     }
     reply.array(spec.subcommands.len());
     for subcommand in spec.subcommands {
-        write_entry(reply, subcommand, Some(spec));
+        write_entry(reply, &full_name(name, subcommand), subcommand);
     }
 }
 

@@ -16,7 +16,7 @@ use super::super::{Core, CoreOptions, ListenerKind, Transport};
 use crate::clock::Clock;
 use crate::command::Settings;
 use crate::connection::Protocol;
-use crate::memory::{CONNECTION_BYTES, Division, Memory};
+use crate::memory::{CONNECTION_BYTES, Division, Memory, Wanted};
 
 const CONNECTIONS_MAX: usize = 1_000;
 const BIG_BYTES: usize = 16_000;
@@ -130,8 +130,9 @@ impl Rig {
     /// A core of 64 MiB whose items take all that is lent to them.
     fn filled(peers: usize) -> Rig {
         let memory_bytes = 64 << 20;
-        let division = Division::of(memory_bytes, CONNECTIONS_MAX, 1).expect("it is enough");
-        let memory = Memory::new(division, CONNECTIONS_MAX, 1, memory_bytes);
+        let division =
+            Division::of(memory_bytes, Wanted::connections(CONNECTIONS_MAX)).expect("it is enough");
+        let memory = Memory::new(division, Wanted::connections(CONNECTIONS_MAX), memory_bytes);
         let limits = Limits { total_bytes: division.items_bytes as usize, data: None };
         let reserve_bytes = Some(memory.reserve_bytes());
         let config = ShardConfig { limits, reserve_bytes, hash_seed: 7, ..Default::default() };

@@ -88,7 +88,10 @@ pub(super) fn run(context: &mut Context<'_>, asked: &Asked<'_>, data: MetaData<'
         Err(SetError::NoSpace) => {
             server_error(context, "SERVER_ERROR out of memory storing object");
         }
-        Err(error) => server_error(context, &format!("CLIENT_ERROR {error}")),
+        Err(error) => {
+            context.count_long_key(&error);
+            server_error(context, &format!("CLIENT_ERROR {error}"));
+        }
     }
 }
 

@@ -42,6 +42,8 @@ pub enum Status {
     UnknownCommand = 0x81,
     /// There is no memory for it.
     OutOfMemory = 0x82,
+    /// Not now.
+    TemporaryFailure = 0x86,
 }
 
 impl Status {
@@ -59,6 +61,7 @@ impl Status {
             Status::AuthError => "Auth failure.",
             Status::UnknownCommand => "Unknown command",
             Status::OutOfMemory => "Out of memory",
+            Status::TemporaryFailure => "Temporary failure",
         }
     }
 }

@@ -1,8 +1,4 @@
-//! Chaos: hundreds of connections that tear, reset, lie and do not read, for some seconds, while
-//! one honest client checks every value that it alone writes. Afterwards nothing may be left of
-//! them: no connection, no descriptor, no memory.
-
-mod support;
+//! What hostile clients do: tear, reset, lie, flood, and not read.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -11,35 +7,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
-use support::random::{Random, seed};
-use support::seccomp::set_open_files;
-use support::{Client, Reply, Server, encode, info_number, ok};
 
-/// How long chaos reigns.
-const CHAOS: Duration = Duration::from_secs(8);
-const CHAOS_THREADS: u64 = 4;
-/// Connections that are there all the time.
-const CROWD: usize = 2_000;
-/// Connections that a thread leaves in whatever state they are, at most.
-const HELD_MAX: usize = 80;
-/// What a server may have resident besides its items, whose memory grows by what is written. The
-/// chaos leaves up to 320 connections of which some hold half a megabyte of input and output, and
-/// the allocator does not give all of it back.
-const OVERHEAD_BYTES_MAX: u64 = 224 << 20;
+use super::HELD_MAX;
+use super::support::random::Random;
+use super::support::{Client, encode, info_number};
 
 /// One thread of chaos.
-struct Chaos {
-    random: Random,
-    resp: SocketAddr,
-    memcached: SocketAddr,
-    held: Vec<TcpStream>,
-    done: Arc<[AtomicU64; SCENES.len()]>,
+pub(super) struct Chaos {
+    pub(super) random: Random,
+    pub(super) resp: SocketAddr,
+    pub(super) memcached: SocketAddr,
+    pub(super) held: Vec<TcpStream>,
+    pub(super) done: Arc<[AtomicU64; SCENES.len()]>,
+    /// How long it goes on.
+    pub(super) reign: Duration,
+    /// Commands in a long pipeline.
+    pub(super) pipeline: usize,
 }
 
-type Scene = fn(&mut Chaos) -> std::io::Result<()>;
+pub(super) type Scene = fn(&mut Chaos) -> std::io::Result<()>;
 
 /// What may happen, and how often.
-const SCENES: [(&str, u32, Scene); 9] = [
+pub(super) const SCENES: [(&str, u32, Scene); 9] = [
     ("torn frames", 30, Chaos::torn_frames),
     ("resets", 30, Chaos::reset),
     ("half-closes", 20, Chaos::half_close),
@@ -52,10 +41,10 @@ const SCENES: [(&str, u32, Scene); 9] = [
 ];
 
 impl Chaos {
-    fn run(mut self) {
+    pub(super) fn run(mut self) {
         let start = Instant::now();
         let weights: u32 = SCENES.iter().map(|scene| scene.1).sum();
-        while start.elapsed() < CHAOS {
+        while start.elapsed() < self.reign {
             let mut ticket = self.random.below(weights as usize) as u32;
             for (number, (name, weight, scene)) in SCENES.into_iter().enumerate() {
                 if ticket < weight {
@@ -63,6 +52,13 @@ impl Chaos {
                     match scene(&mut self) {
                         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                             panic!("{name}: the server does not answer")
+                        }
+                        // Who stands still for two seconds while others wait for memory may go,
+                        // and on a busy machine that is soon said of a client.
+                        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                            let info = Client::connect(self.resp).call(&["INFO"]).text();
+                            assert!(info_number(&info, "buffer_evictions") > 0, "{name}: {error}");
+                            0
                         }
                         _ => self.done[number].fetch_add(1, Ordering::Relaxed),
                     };
@@ -228,13 +224,14 @@ impl Chaos {
         Ok(())
     }
 
-    /// A hundred thousand commands at once; each is answered.
+    /// Very many commands at once; each is answered.
     fn long_pipeline(&mut self) -> std::io::Result<()> {
         let mut stream = connect(self.resp)?;
         let mut writer = stream.try_clone()?;
+        let pairs = self.pipeline / 2;
         let piece = [encode(&[b"PING"]), encode(&[b"SET", b"chaos:p", b"1"])].concat();
-        let thread = std::thread::spawn(move || writer.write_all(&piece.repeat(50_000)));
-        let outcome = read_lines(&mut stream, 100_000);
+        let thread = std::thread::spawn(move || write_often(&mut writer, &piece, pairs));
+        let outcome = read_lines(&mut stream, 2 * pairs);
         thread.join().expect("writer")?;
         outcome
     }
@@ -257,7 +254,7 @@ impl Chaos {
     }
 }
 
-fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+pub(super) fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
     let stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
@@ -270,7 +267,7 @@ fn count_lines(bytes: &[u8]) -> usize {
 }
 
 /// Reads a line, byte by byte.
-fn read_line(stream: &mut TcpStream) -> String {
+pub(super) fn read_line(stream: &mut TcpStream) -> String {
     let (mut line, mut byte) = (Vec::new(), [0]);
     while !line.ends_with(b"\r\n") {
         stream.read_exact(&mut byte).expect("read");
@@ -284,7 +281,10 @@ fn read_lines(stream: &mut TcpStream, count: usize) -> std::io::Result<()> {
     let (mut lines, mut buffer, mut last) = (0, vec![0; 64 << 10], 0);
     while lines < count {
         let length = stream.read(&mut buffer)?;
-        assert!(length > 0, "the server hung up after {lines} of {count} replies");
+        if length == 0 {
+            let text = format!("the server hung up after {lines} of {count} replies");
+            return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, text));
+        }
         lines += count_lines(&buffer[..length]);
         last = buffer[length - 1];
     }
@@ -292,196 +292,12 @@ fn read_lines(stream: &mut TcpStream, count: usize) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A client that knows what it has written.
-struct Witness {
-    resp: Client,
-    memcached: Client,
-    random: Random,
-    /// The number of the last value of each key; `None` after a delete.
-    written: Vec<Option<u64>>,
-    steps: u64,
-}
-
-impl Witness {
-    /// A value that only this key has, at this step.
-    fn value(key: usize, step: u64) -> Vec<u8> {
-        let mut random = Random::new(step << 16 | key as u64);
-        let length = if random.one_in(50) { 300_000 } else { random.below(3_000) };
-        let text = format!("{key}/{step}/");
-        text.bytes().cycle().take(length).collect()
+/// Sends a piece over and over, some hundred at a time.
+fn write_often(stream: &mut TcpStream, piece: &[u8], times: usize) -> std::io::Result<()> {
+    let pieces = piece.repeat(500);
+    for number in 0..times.div_ceil(500) {
+        let count = (times - number * 500).min(500);
+        stream.write_all(&pieces[..count * piece.len()])?;
     }
-
-    fn step(&mut self) {
-        let key = self.random.below(self.written.len());
-        let name = format!("own:{key}");
-        self.steps += 1;
-        match self.random.below(5) {
-            0 | 1 => {
-                let value = Witness::value(key, self.steps);
-                if self.random.one_in(2) {
-                    let reply = self.resp.call_bytes(&[b"SET", name.as_bytes(), &value]);
-                    assert_eq!(reply, ok());
-                } else {
-                    let line = format!("set {name} 0 0 {}\r\n", value.len());
-                    let request = [line.as_bytes(), &value, b"\r\n"].concat();
-                    assert_eq!(self.memcached.ask(request), "STORED\r\n");
-                }
-                self.written[key] = Some(self.steps);
-            }
-            2 if self.random.one_in(4) => {
-                let deleted = i64::from(self.written[key].take().is_some());
-                assert_eq!(self.resp.call(&["DEL", &name]), Reply::Integer(deleted));
-            }
-            3 => {
-                let answer = self.memcached.ask(format!("get {name}\r\n"));
-                let expected = match self.written[key] {
-                    None => "END\r\n".to_owned(),
-                    Some(step) => {
-                        let value = String::from_utf8(Witness::value(key, step)).expect("text");
-                        format!("VALUE {name} 0 {}\r\n{value}\r\nEND\r\n", value.len())
-                    }
-                };
-                assert!(answer == expected, "{name}: step {:?} is lost", self.written[key]);
-            }
-            _ => {
-                let expected = self.written[key].map(|step| Witness::value(key, step));
-                let expected = expected.map_or(Reply::Null, Reply::Bulk);
-                let reply = self.resp.call(&["GET", &name]);
-                assert!(reply == expected, "{name}: step {:?} is lost", self.written[key]);
-            }
-        }
-    }
-}
-
-fn descriptors(server: &Server) -> usize {
-    let folder = format!("/proc/{}/fd", server.pid());
-    std::fs::read_dir(folder).expect("the server lives").count()
-}
-
-/// The most that the server has ever had resident.
-fn resident_peak_bytes(server: &Server) -> u64 {
-    let file = format!("/proc/{}/status", server.pid());
-    let status = std::fs::read_to_string(file).expect("the server lives");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB"));
-    kib.and_then(|text| text.parse::<u64>().ok()).expect("Linux tells it in kB") << 10
-}
-
-/// Thousands that are there and say nothing, but for a few who have begun to.
-struct Crowd(Vec<TcpStream>);
-
-impl Crowd {
-    fn gather(address: SocketAddr) -> Crowd {
-        let mut streams: Vec<_> = (0..CROWD).map(|_| connect(address).expect("room")).collect();
-        for stream in streams.iter_mut().step_by(16) {
-            stream.write_all(b"*2\r\n$3\r\nGET\r\n$5\r\nch").expect("write");
-        }
-        Crowd(streams)
-    }
-
-    /// Those who have begun get their answers, and all go.
-    fn leave(mut self) {
-        for stream in self.0.iter_mut().step_by(16) {
-            stream.write_all(b"aos\r\n").expect("write");
-            assert_eq!(read_line(stream), "$-1");
-        }
-    }
-}
-
-fn tell_scenes(driver: &str, done: &[AtomicU64; SCENES.len()]) {
-    for ((name, ..), count) in SCENES.iter().zip(done) {
-        let count = count.load(Ordering::Relaxed);
-        println!("{driver}: {count} {name}");
-        assert!(count > 0, "there were no {name}");
-    }
-}
-
-fn percentiles(mut steps_us: Vec<u128>) -> String {
-    steps_us.sort_unstable();
-    let at = |percent: usize| steps_us[(steps_us.len() - 1) * percent / 100];
-    format!("p50 {} us, p99 {} us", at(50), at(99))
-}
-
-fn chaos_leaves_no_trace(driver: &str) {
-    set_open_files(std::process::id(), 8_192);
-    let seed = seed(&format!("chaos_leaves_no_trace with {driver}"));
-    let network = if driver == "epoll" { "epoll" } else { "io_uring" };
-    let driver_name = if driver == "epoll" { "bare" } else { driver };
-    let flags = ["--driver", driver_name, "--network", network, "--memory", "1GiB"];
-    let mut server = Server::start(&flags);
-    let done = Arc::new([const { AtomicU64::new(0) }; SCENES.len()]);
-    let mut witness = Witness {
-        resp: server.client(),
-        memcached: server.memcached(),
-        random: Random::new(seed),
-        written: vec![None; 300],
-        steps: 0,
-    };
-    assert_eq!(witness.resp.call(&["PING"]), Reply::Simple("PONG".into()));
-    assert_eq!(witness.memcached.ask("get a\r\n"), "END\r\n");
-    let descriptors_before = descriptors(&server);
-    let mut steps_us = Vec::new();
-    let crowd = Crowd::gather(server.resp);
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (1..=CHAOS_THREADS)
-            .map(|number| {
-                let chaos = Chaos {
-                    random: Random::new(seed.wrapping_mul(31) ^ number),
-                    resp: server.resp,
-                    memcached: server.memcached,
-                    held: Vec::new(),
-                    done: Arc::clone(&done),
-                };
-                scope.spawn(|| chaos.run())
-            })
-            .collect();
-        while !threads.iter().all(|thread| thread.is_finished()) {
-            let begun = Instant::now();
-            witness.step();
-            steps_us.push(begun.elapsed().as_micros());
-        }
-    });
-    tell_scenes(driver, &done);
-    crowd.leave();
-    println!("{driver}: {} steps of the witness, {}", witness.steps, percentiles(steps_us));
-    assert!(server.is_alive());
-    let start = Instant::now();
-    let info = loop {
-        let info = witness.resp.call(&["INFO"]).text();
-        // The witness's own two.
-        if info_number(&info, "connected_clients") == 2
-            && descriptors(&server).abs_diff(descriptors_before) <= 2
-        {
-            break info;
-        }
-        let count = descriptors(&server);
-        assert!(start.elapsed() < Duration::from_secs(20), "{count} descriptors are open: {info}");
-        std::thread::sleep(Duration::from_millis(5));
-    };
-    let items = info_number(&info, "used_memory");
-    let overhead = info_number(&info, "used_memory_rss").saturating_sub(items);
-    let peak = resident_peak_bytes(&server).saturating_sub(items);
-    println!("{driver}: resident besides items: {} KiB, at most {}", overhead >> 10, peak >> 10);
-    assert!(peak < OVERHEAD_BYTES_MAX, "at most {peak} bytes besides the items' {items}");
-    assert_eq!(info_number(&info, "evicted_keys"), 0, "there is room for all");
-    for _ in 0..1_000 {
-        witness.step();
-    }
-    server.signal("TERM");
-    assert_eq!(server.wait(), Some(0));
-}
-
-#[test]
-fn chaos_leaves_no_trace_with_glommio() {
-    chaos_leaves_no_trace("glommio");
-}
-
-#[test]
-fn chaos_leaves_no_trace_with_a_bare_thread() {
-    chaos_leaves_no_trace("bare");
-}
-
-#[test]
-fn chaos_leaves_no_trace_on_epoll() {
-    chaos_leaves_no_trace("epoll");
+    Ok(())
 }
