@@ -77,6 +77,8 @@ pub struct Selftest {
 
 /// Rounds in which the CPU per request is compared with that of the bare client, in turns.
 const COST_ROUNDS: u32 = 5;
+/// Shortest of these rounds.
+const ROUND_MIN: Duration = Duration::from_millis(100);
 /// Shortest open loop: at one request per second a shorter one might have none.
 const OPEN_MIN: Duration = Duration::from_secs(2);
 
@@ -103,7 +105,7 @@ pub fn selftest(duration: Duration, pin: &[usize], progress: bool) -> Result<Sel
         let config = RunConfig {
             connections,
             pipeline,
-            duration: duration / (2 * COST_ROUNDS),
+            duration: (duration / (2 * COST_ROUNDS)).max(ROUND_MIN),
             ..base.clone()
         };
         let name = format!("closed, {connections} connections, pipeline {pipeline}");
