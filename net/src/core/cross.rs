@@ -9,17 +9,20 @@
 //!   on.
 //! - C3. A connection that ends leaves its requests to be executed; their replies meet nobody.
 //!
-//! Replies of a connection are held back for [`HOLD_NS`] while others of it are on their way, so
-//! that a pipeline over several cores is answered with few sends.
+//! Replies of a connection are held back for [`HOLD_NS`], or [`HOLD_BUSY_NS`], while others of it
+//! are on their way, so that a pipeline over several cores is answered with few sends.
 
 use pinion_ring::Key;
 
 use super::batch::{Command, Source, Work};
 use super::foreign::{Errand, Outcome, flag, kind};
-use super::limits::{HOLD_NS, LANE_COPY_BYTES_MAX};
+use super::limits::{HOLD_BUSY_NS, HOLD_NS, LANE_COPY_BYTES_MAX};
 use super::{Core, Transport};
 use crate::connection::{Closing, Session, Ticket};
 use crate::lane::{Bundle, HEAD_BYTES, Head};
+
+/// Stands for the time since when output was held back that is not to be any longer.
+const RELEASED: u64 = u64::MAX;
 
 /// The flags that a session gives its requests.
 pub(super) fn flags_of(session: &Session) -> u8 {
@@ -65,8 +68,8 @@ impl<T: Transport> Core<T> {
                 bundle.push_cargo(head, Errand::Frame(frame.to_vec()));
             }
         }
+        // What its reply is expected to take is counted with the next output.
         self.counters.lanes.crossed_out += 1;
-        self.budget.recount(connection);
     }
 
     /// Sends cargo to another core on behalf of a connection; its reply gets a place. The caller
@@ -212,27 +215,34 @@ impl<T: Transport> Core<T> {
         if connection.replies.ready_bytes() == 0 || connection.closing > Closing::Open {
             return false;
         }
-        if connection.held_since_ns == 0 {
-            connection.held_since_ns = now_ns;
-            self.held.push_back((connection.key, now_ns));
+        match connection.held_since_ns {
+            RELEASED => {
+                connection.held_since_ns = 0;
+                return false;
+            }
+            0 => {
+                connection.held_since_ns = now_ns;
+                self.held.push_back((connection.key, now_ns));
+            }
+            _ => {}
         }
-        if now_ns - connection.held_since_ns < HOLD_NS {
-            return true;
-        }
-        connection.held_since_ns = 0;
-        false
+        true
     }
 
-    /// Lets those send what they have whose replies have been held back for long enough.
-    pub(super) fn look_at_held(&mut self) {
+    /// Lets those send what they have whose replies have been held back for long enough: for
+    /// [`HOLD_NS`] if the core has nothing else to do, for [`HOLD_BUSY_NS`] if it has. When it has,
+    /// so have others, and a send more for each pipeline would keep all of them waiting for longer.
+    pub(super) fn look_at_held(&mut self, is_busy: bool) {
+        let hold_ns = if is_busy { HOLD_BUSY_NS } else { HOLD_NS };
         while let Some(&(key, since_ns)) = self.held.front()
-            && since_ns + HOLD_NS <= self.now_ns()
+            && since_ns + hold_ns <= self.now_ns()
         {
             self.held.pop_front();
-            let is_held = self.connections.find(key).is_some_and(|connection| {
-                connection.held_since_ns == since_ns && connection.crossed > 0
-            });
-            if is_held {
+            if let Some(connection) = self.connections.find(key)
+                && connection.held_since_ns == since_ns
+                && connection.crossed > 0
+            {
+                connection.held_since_ns = RELEASED;
                 self.mark_dirty(key.index);
             }
         }

@@ -37,7 +37,7 @@ impl Held {
 }
 
 /// Executes a command.
-#[inline]
+#[inline(always)]
 pub(super) fn perform(
     work: Work,
     context: &mut Context<'_>,

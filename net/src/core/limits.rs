@@ -194,6 +194,8 @@ pub const LANE_COPY_BYTES_MAX: usize = 4 * 1024;
 /// How long a connection keeps replies back while others of it are on their way from another core:
 /// a pipeline is answered with one send instead of several.
 pub const HOLD_NS: u64 = 100_000;
+/// The same while the core has other work.
+pub const HOLD_BUSY_NS: u64 = 1_000_000;
 
 /// How long accepting rests after it failed for want of descriptors or memory.
 pub const ACCEPT_REST_MS: u64 = 10;

@@ -263,7 +263,7 @@ impl<T: Transport> Core<T> {
         self.answer_old();
         self.open_streams();
         self.post();
-        self.look_at_held();
+        self.look_at_held(events > 0);
         self.flush();
         self.receive_again();
         self.reap();
