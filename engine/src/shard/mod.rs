@@ -53,7 +53,7 @@ use crate::bounds::{
     PREFETCH_BYTES_MAX,
 };
 use crate::config::{EngineError, Limits, ShardConfig};
-use crate::expiry::Expiry;
+use crate::expiry::{Expiry, ExpiryLags};
 use crate::hash::KeyHash;
 use crate::item::{self, HEADER_BYTES_MIN, Header};
 use crate::log::{Log, State};
@@ -259,6 +259,12 @@ impl Shard {
             counters: self.counters,
             work: self.work,
         }
+    }
+
+    /// How late items that expired were removed: O(1), a reference.
+    #[must_use]
+    pub fn expiry_lags(&self) -> &ExpiryLags {
+        self.expiry.lags()
     }
 
     fn policy_stats(&self) -> PolicyStats {

@@ -390,7 +390,10 @@ impl<L> Batch<L> {
                             hash = Some(fetch_line(shard, origin.db, request.key));
                         }
                     }
-                    if matches!(request.command, binary::Command::Flush { .. }) {
+                    if matches!(
+                        request.command,
+                        binary::Command::Flush { .. } | binary::Command::Stat
+                    ) {
                         owner = OWNER_ROUTED;
                     }
                     // It may be the password, on which it depends what comes next.
