@@ -85,6 +85,8 @@ pub struct Shard {
     clock_check_ms: u64,
     /// The counter that versions come from: the number of mutations so far.
     version: u64,
+    /// How often items have gone, or changed places, a database at a time.
+    wipes: u64,
     ages: Ages,
     /// What the shard may hold while it is above a lowered limit.
     ceiling: Option<Ceiling>,
@@ -171,6 +173,7 @@ impl Shard {
             now_ms: 0,
             clock_check_ms: 0,
             version: 0,
+            wipes: 0,
             ages: Ages::new(),
             ceiling: None,
             ahead: [Ahead::default(); QUEUES],

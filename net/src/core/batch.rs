@@ -186,6 +186,11 @@ impl ParseLimits {
         }
     }
 
+    /// Whether a key is one of this core's.
+    pub(super) fn is_mine(&self, key: &[u8]) -> bool {
+        self.place.owner(key) == self.place.me
+    }
+
     /// Commands under other names.
     pub(super) fn renames(&self) -> &Renames {
         &self.renames
