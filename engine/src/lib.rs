@@ -42,12 +42,14 @@ mod policy;
 mod request;
 mod shard;
 mod stats;
+mod sums;
 mod table;
 mod value;
 
 pub use bounds::{KEY_BYTES_MAX, LOG_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use config::{Cost, EngineError, Eviction, Limits, ShardConfig};
 pub use errand::{Errand, Returned};
+pub use expiry::ExpiryLags;
 pub use hash::KeyHash;
 pub use request::{Condition, Deadline, Deleted, Marks, Refusal, SetError, SetOptions, Stored};
 pub use shard::{DATABASES, Editor, Expired, LargeWrite, PinLimit, PinnedValue, Shard};

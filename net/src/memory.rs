@@ -68,6 +68,8 @@ impl Wanted {
 /// The shares of one limit, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Division {
+    /// The limit of all cores together.
+    pub whole_bytes: u64,
     /// All of it.
     pub memory_bytes: u64,
     /// What does not grow.
@@ -89,6 +91,7 @@ impl Division {
         let cores = wanted.cores.max(1) as u64;
         let whole = Division::whole(memory_bytes, wanted, cores)?;
         Ok(Division {
+            whole_bytes: memory_bytes,
             memory_bytes: whole.memory_bytes / cores,
             program_bytes: whole.program_bytes / cores,
             connections_bytes: whole.connections_bytes / cores,
@@ -117,7 +120,14 @@ impl Division {
             let least_bytes = least_bytes.max(MEMORY_BYTES_MIN);
             return Err(least_bytes.checked_next_multiple_of(1 << 20).unwrap_or(u64::MAX));
         }
-        Ok(Division { memory_bytes, program_bytes, connections_bytes, buffers_bytes, items_bytes })
+        Ok(Division {
+            whole_bytes: memory_bytes,
+            memory_bytes,
+            program_bytes,
+            connections_bytes,
+            buffers_bytes,
+            items_bytes,
+        })
     }
 
     /// Bytes of the shares of connections and buffers together.
@@ -197,16 +207,27 @@ impl Memory {
         (self.bytes_max + RESERVE_SLACK_BYTES).min(LOG_BYTES_MAX as u64) as usize
     }
 
-    /// Sets another limit for all cores together, of which this is one's share: the shard shrinks to it bit by bit, or may grow at once.
+    /// What the share would be of another limit for all cores together, which may be `bytes_max`
+    /// at most. All cores answer the same.
+    ///
+    /// # Errors
+    /// Why it is not possible, in words for a client.
+    pub fn divide(&self, memory_bytes: u64, bytes_max: u64) -> Result<Division, String> {
+        let bytes_max = self.bytes_max.min(bytes_max);
+        if memory_bytes > bytes_max {
+            return Err(format!("at most {bytes_max} bytes are possible"));
+        }
+        Division::of(memory_bytes, self.wanted)
+            .map_err(|least_bytes| format!("at least {least_bytes} bytes are needed"))
+    }
+
+    /// Sets another limit for all cores together, of which this is one's share: the shard shrinks
+    /// to it bit by bit, or may grow at once.
     ///
     /// # Errors
     /// Why not, in words for a client.
     pub fn set(&mut self, memory_bytes: u64, shard: &mut Shard) -> Result<(), String> {
-        if memory_bytes > self.bytes_max {
-            return Err(format!("at most {} bytes are possible", self.bytes_max));
-        }
-        let division = Division::of(memory_bytes, self.wanted)
-            .map_err(|least_bytes| format!("at least {least_bytes} bytes are needed"))?;
+        let division = self.divide(memory_bytes, u64::MAX)?;
         // A loan stays one: items would go, and come back, for nothing.
         let lent_bytes = self.lent_bytes.min(division.lendable_bytes());
         let total_bytes = (division.items_bytes + lent_bytes) as usize;

@@ -3,6 +3,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
@@ -316,7 +317,7 @@ fn summary(options: &Options, plan: &Plan, facts: &ServerFacts) -> String {
         cpus_text(&plan.cpus),
         plan.driver,
         options.idle,
-        (plan.memory.division().memory_bytes * plan.cpus.len() as u64) >> 20,
+        plan.memory.division().whole_bytes >> 20,
         facts.huge_pages,
         facts.numa,
     )
@@ -332,9 +333,11 @@ fn cpus_text(cpus: &[usize]) -> String {
 
 /// Makes a shard, with address space for every limit that may be set later, or if the kernel does
 /// not reserve as much, for the one that it begins with.
-fn make_shard(config: &ShardConfig) -> Result<Shard, EngineError> {
+fn make_shard(config: &ShardConfig, options: &CoreOptions) -> Result<Shard, EngineError> {
     match Shard::new(config) {
         Err(EngineError::Reserve { .. }) => {
+            let whole_bytes = options.memory.division().whole_bytes;
+            options.settings.memory_bytes_max.fetch_min(whole_bytes, Ordering::Relaxed);
             Shard::new(&ShardConfig { reserve_bytes: None, ..*config })
         }
         outcome => outcome,
@@ -404,7 +407,7 @@ impl CoreSetup {
         ring_features: String,
     ) -> Result<Core<T>, StartError> {
         let clock = Clock::start();
-        let mut shard = make_shard(&self.shard)?;
+        let mut shard = make_shard(&self.shard, &self.core_options)?;
         shard.set_lease_timeout(self.options.lease_timeout.ms);
         if self.options.prefault {
             shard.prefault();

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 
 fn clock_ns(clock: libc::clockid_t) -> u64 {
     let mut time = MaybeUninit::<libc::timespec>::uninit();
-    // SAFETY: the kernel fills the timespec; both clocks used here exist on every Linux that runs
+    // SAFETY: the kernel fills the timespec; the clocks used here exist on every Linux that runs
     // io_uring, so the call cannot fail, and a failure would be caught by the check below.
     let time = unsafe {
         let failed = libc::clock_gettime(clock, time.as_mut_ptr());
@@ -23,6 +23,11 @@ pub(crate) fn boottime_ns() -> u64 {
 /// Nanoseconds of processor time that the process has used.
 pub(crate) fn process_cpu_ns() -> u64 {
     clock_ns(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+/// Nanoseconds of processor time that the calling thread has used.
+pub(crate) fn thread_cpu_ns() -> u64 {
+    clock_ns(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
 /// Microseconds of processor time that the process has used: in the kernel, and outside.

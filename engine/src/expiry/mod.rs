@@ -47,7 +47,7 @@ use std::io;
 
 use chunks::{CHUNK_BYTES, Chunks};
 use group::{Group, node_due_ms};
-use lag::LagHistogram;
+pub use lag::ExpiryLags;
 
 pub(crate) use chunks::Chunk;
 
@@ -111,7 +111,7 @@ pub(crate) struct Expiry {
     /// Live items with a deadline, and the sum of their deadlines.
     items: u64,
     deadlines_ms: u128,
-    lag: LagHistogram,
+    lag: ExpiryLags,
 }
 
 impl Expiry {
@@ -138,7 +138,7 @@ impl Expiry {
             spare_entries: spare_entries.clamp(EXPIRY_SPARE_ENTRIES_MIN, EXPIRY_SPARE_ENTRIES_MAX),
             items: 0,
             deadlines_ms: 0,
-            lag: LagHistogram::new(),
+            lag: ExpiryLags::new(),
         })
     }
 
@@ -260,6 +260,11 @@ impl Expiry {
     #[inline]
     pub(crate) fn bytes(&self) -> usize {
         self.chunks.used() * CHUNK_BYTES
+    }
+
+    /// The lags so far.
+    pub(crate) fn lags(&self) -> &ExpiryLags {
+        &self.lag
     }
 
     /// Gauges, and the lags so far.

@@ -195,6 +195,7 @@ impl Shard {
     /// Removes all items of a database: O(1). The memory comes back as writes and
     /// [`Shard::maintain`] pass over it.
     pub fn flush_database(&mut self, database: u8) {
+        self.wipes += 1;
         let space = self.databases.spaces[usize::from(database)];
         if self.databases.items[usize::from(space)] == self.log.live_items() {
             self.flush();
@@ -208,7 +209,16 @@ impl Shard {
 
     /// Swaps the items of two databases: O(1).
     pub fn swap_databases(&mut self, one: u8, other: u8) {
+        self.wipes += 1;
         self.databases.spaces.swap(usize::from(one), usize::from(other));
+    }
+
+    /// A number that another flush of whatever database changes, and another swap. Who works on an
+    /// item over some time can tell by it that the item must not come back.
+    #[inline]
+    #[must_use]
+    pub fn wipes(&self) -> u64 {
+        self.wipes
     }
 
     /// Calls `f` with each item of a database in the bucket at `position`, and returns the

@@ -53,7 +53,7 @@ use crate::bounds::{
     PREFETCH_BYTES_MAX,
 };
 use crate::config::{EngineError, Limits, ShardConfig};
-use crate::expiry::Expiry;
+use crate::expiry::{Expiry, ExpiryLags};
 use crate::hash::KeyHash;
 use crate::item::{self, HEADER_BYTES_MIN, Header};
 use crate::log::{Log, State};
@@ -85,6 +85,8 @@ pub struct Shard {
     clock_check_ms: u64,
     /// The counter that versions come from: the number of mutations so far.
     version: u64,
+    /// How often items have gone, or changed places, a database at a time.
+    wipes: u64,
     ages: Ages,
     /// What the shard may hold while it is above a lowered limit.
     ceiling: Option<Ceiling>,
@@ -171,6 +173,7 @@ impl Shard {
             now_ms: 0,
             clock_check_ms: 0,
             version: 0,
+            wipes: 0,
             ages: Ages::new(),
             ceiling: None,
             ahead: [Ahead::default(); QUEUES],
@@ -259,6 +262,12 @@ impl Shard {
             counters: self.counters,
             work: self.work,
         }
+    }
+
+    /// How late items that expired were removed: O(1), a reference.
+    #[must_use]
+    pub fn expiry_lags(&self) -> &ExpiryLags {
+        self.expiry.lags()
     }
 
     fn policy_stats(&self) -> PolicyStats {

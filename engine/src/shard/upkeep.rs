@@ -24,6 +24,7 @@ impl Shard {
     /// comes back as writes and [`Shard::maintain`] pass over it.
     pub fn flush(&mut self) {
         self.version += 1;
+        self.wipes += 1;
         self.log.flush(self.version);
         self.expiry.clear();
         self.databases.clear();

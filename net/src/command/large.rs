@@ -43,15 +43,17 @@ fn value_index(spec: &Spec) -> Option<u32> {
     }
 }
 
-/// The open argument of a RESP request, if it is such a value. `args` are those before it.
+/// The open argument of a RESP request, if it is such a value, and for a key that `is_mine`: of
+/// this shard. `args` are those before it.
 pub fn of_resp(
     shard: &mut Shard,
     bytes: &[u8],
     args: &resp::Args,
     open: &OpenBulk,
+    is_mine: impl Fn(&[u8]) -> bool,
 ) -> Option<Found> {
     let spec = find(args.get(bytes, 0)?)?;
-    if value_index(spec) != Some(open.arg_index) {
+    if value_index(spec) != Some(open.arg_index) || !is_mine(args.get(bytes, 1)?) {
         return None;
     }
     let (value_start, value_bytes) = (open.start as usize, open.length_bytes as usize);
@@ -69,8 +71,13 @@ pub fn of_resp(
     Some(Found { inbound: Inbound::new(frame, value, value_bytes), value_start })
 }
 
-/// The open data block of a memcached request, if it is such a value.
-pub fn of_memcached(shard: &mut Shard, request: &Request<'_>, open: &OpenBlock) -> Option<Found> {
+/// The open data block of a memcached request, if it is such a value, and for a key that `is_mine`.
+pub fn of_memcached(
+    shard: &mut Shard,
+    request: &Request<'_>,
+    open: &OpenBlock,
+    is_mine: impl Fn(&[u8]) -> bool,
+) -> Option<Found> {
     let value_bytes = open.length_bytes as usize;
     let mut decoded = None;
     let (frame, key) = match request {
@@ -81,15 +88,24 @@ pub fn of_memcached(shard: &mut Shard, request: &Request<'_>, open: &OpenBlock) 
         }
         _ => return None,
     };
+    if !is_mine(key) {
+        return None;
+    }
     let value = begin(shard, key, value_bytes);
     let inbound = Inbound::new(frame, value, value_bytes);
     Some(Found { inbound, value_start: open.start as usize })
 }
 
-/// The value that is arriving of a request of memcached's binary protocol, if it is such a value.
-pub fn of_binary(shard: &mut Shard, bytes: &[u8], progress: &binary::Progress) -> Option<Found> {
+/// The value that is arriving of a request of memcached's binary protocol, if it is such a value,
+/// and for a key that `is_mine`.
+pub fn of_binary(
+    shard: &mut Shard,
+    bytes: &[u8],
+    progress: &binary::Progress,
+    is_mine: impl Fn(&[u8]) -> bool,
+) -> Option<Found> {
     let (request, open) = binary::parse_open(bytes, progress)?;
-    if !matches!(request.command, binary::Command::Store { .. }) {
+    if !matches!(request.command, binary::Command::Store { .. }) || !is_mine(request.key) {
         return None;
     }
     let (frame, value_bytes) = (binary::without_value(bytes)?, open.length_bytes as usize);

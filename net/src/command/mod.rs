@@ -45,7 +45,10 @@ pub use age::{Aged, refuse_old};
 pub use context::{Arguments, Context, Flow};
 pub use keys::{key_indices, key_slots};
 pub use rename::Renames;
-pub use server::{Base, ServerState, Slowlog, Timed, kept_args};
+pub use server::{
+    Base, Latency, LatencyQuestion, ServerState, SlowCommand, Slowlog, Timed, kept_args,
+    write_latest,
+};
 pub use settings::{ClientLimits, Settings};
 pub use spec::{KeySpec, Reach, Spec, Spread};
 pub use statistics::{CommandCount, Statistics};

@@ -1,6 +1,7 @@
 //! What the server was told at start, or by CONFIG SET: the parameters that commands look at.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::memcached::Credentials;
 use super::rename::Renames;
@@ -74,6 +75,10 @@ pub struct Settings {
     pub core: u16,
     /// and how many there are.
     pub cores: u16,
+    /// The highest limit of memory that can be set, in bytes: lower than the greatest if a core's
+    /// shard got less address space than it asked for. All cores share it, so that all of them
+    /// refuse the same limits.
+    pub memory_bytes_max: Arc<AtomicU64>,
     /// Whether a password may be changed, but not taken away: others than this host are let in.
     pub needs_password: bool,
     /// The cluster that core ports are nodes of, as this core sees it, if there are core ports.
@@ -96,6 +101,7 @@ impl Default for Settings {
             renames: Renames::default(),
             core: 0,
             cores: 1,
+            memory_bytes_max: Arc::new(AtomicU64::new(u64::MAX)),
             needs_password: false,
             cluster: None,
         }
@@ -120,6 +126,11 @@ impl Settings {
     pub fn is_slow(&self, taken_us: u64) -> bool {
         u64::try_from(self.slowlog_threshold_us).is_ok_and(|least_us| taken_us >= least_us)
             && self.slowlog_entries_max > 0
+    }
+
+    /// The highest limit of memory that can be set, in bytes, as all cores know it.
+    pub fn memory_bytes_max(&self) -> u64 {
+        self.memory_bytes_max.load(Ordering::Relaxed)
     }
 
     /// Whether a connection on a core port is sent to the core of its keys.

@@ -22,6 +22,11 @@ pub enum Reach {
     Cursor,
     /// All of them.
     All(Join),
+    /// The one that was asked, which answers for all of them by the control thread, and after what
+    /// its connection has sent before.
+    Survey,
+    /// What DEBUG's arguments say.
+    Debug,
 }
 
 /// What becomes of a command whose keys are on several cores.
@@ -233,14 +238,15 @@ impl Spec {
             Join::Sum
         } else if has_word(self.tips, "response_policy:all_succeeded") {
             Join::First
+        } else if has_word(self.tips, "response_policy:agg_logical_and") {
+            Join::Least
         } else if has_word(self.tips, "request_policy:multi_shard") {
             Join::ByKey
         } else {
             Join::Append
         };
         let is_special = has_word(self.tips, "response_policy:special")
-            || has_word(self.tips, "response_policy:agg_min")
-            || has_word(self.tips, "response_policy:agg_logical_and");
+            || has_word(self.tips, "response_policy:agg_min");
         if self.keys.len() == 1 && self.keys[0].last == 0 {
             Reach::Key(self.keys[0].first)
         } else if !self.keys.is_empty() {

@@ -27,6 +27,8 @@ pub struct Statistics {
     commands: Box<[CommandCount; NUMBER_COUNT]>,
     /// Errors by code, such as `ERR`, with how many there were.
     errors: Vec<(String, u64)>,
+    /// Whether errors are not counted now, since they are those of a part of a command.
+    is_partial: bool,
 }
 
 impl Default for Statistics {
@@ -34,6 +36,7 @@ impl Default for Statistics {
         Statistics {
             commands: Box::new([CommandCount::default(); NUMBER_COUNT]),
             errors: Vec::new(),
+            is_partial: false,
         }
     }
 }
@@ -47,11 +50,34 @@ impl Statistics {
 
     /// Counts an error by the first word of its text.
     pub fn count_error(&mut self, text: &str) {
-        let code = text.split(' ').next().unwrap_or_default();
-        if let Some((_, count)) = self.errors.iter_mut().find(|(known, _)| known == code) {
-            *count += 1;
+        if !self.is_partial {
+            self.count_errors(text.split(' ').next().unwrap_or_default(), 1);
+        }
+    }
+
+    fn count_errors(&mut self, code: &str, count: u64) {
+        if let Some((_, sum)) = self.errors.iter_mut().find(|(known, _)| known == code) {
+            *sum += count;
         } else if self.errors.len() < ERROR_CODES_MAX {
-            self.errors.push((code.to_owned(), 1));
+            self.errors.push((code.to_owned(), count));
+        }
+    }
+
+    /// Whether errors are those of a part of a command from now on, which are not counted.
+    pub fn set_partial(&mut self, is_partial: bool) {
+        self.is_partial = is_partial;
+    }
+
+    /// Adds what another core has counted.
+    pub fn add(&mut self, other: &Statistics) {
+        for (sum, count) in self.commands.iter_mut().zip(other.commands.iter()) {
+            sum.calls += count.calls;
+            sum.usec += count.usec;
+            sum.rejected += count.rejected;
+            sum.failed += count.failed;
+        }
+        for (code, count) in &other.errors {
+            self.count_errors(code, *count);
         }
     }
 
@@ -90,6 +116,14 @@ mod tests {
         assert_eq!(statistics.errors().len(), ERROR_CODES_MAX);
         statistics.of(3).calls += 1;
         assert_eq!(statistics.commands().map(|(number, _)| number).collect::<Vec<_>>(), [3]);
+        let mut sum = Statistics::default();
+        sum.count_error("OOM no");
+        sum.set_partial(true);
+        sum.count_error("OOM no");
+        sum.set_partial(false);
+        sum.of(3).calls = 4;
+        sum.add(&statistics);
+        assert_eq!((sum.of(3).calls, &sum.errors()[0]), (5, &("OOM".to_owned(), 2)));
         statistics.reset();
         assert_eq!((statistics.commands().count(), statistics.errors().len()), (0, 0));
     }

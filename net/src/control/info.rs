@@ -1,5 +1,6 @@
 //! INFO: the sections that tools read, with Redis's field names where the meaning is Redis's, and
-//! a section `pinion` with what is ours.
+//! sections `pinion` and `cores` with what is ours. What they tell is the sum of all cores; on a
+//! core port, where clients of clusters ask every node and sum up, it is that of the one core.
 //!
 //! A field that Redis has for what does not exist here (replicas, snapshots, scripts) is left out,
 //! unless tools fail without it: then it tells what is true, mostly 0. `usec` of a command is the
@@ -7,16 +8,17 @@
 
 use std::fmt::Write;
 
-use super::{ServerFacts, info_pinion};
+use super::survey::Survey;
+use super::{ServerFacts, cores, info_pinion};
 use crate::clock;
 use crate::command::{self, REDIS_VERSION};
-use crate::core::{Snapshot, items_bytes};
+use crate::core::items_bytes;
 use crate::{host, sys};
 
-type Section = fn(&mut String, &Snapshot, &ServerFacts) -> std::fmt::Result;
+type Section = fn(&mut String, &Survey, &ServerFacts) -> std::fmt::Result;
 
 /// The sections, and whether they are among those that are told without being asked for.
-const SECTIONS: [(&str, bool, Section); 14] = [
+const SECTIONS: [(&str, bool, Section); 15] = [
     ("Server", true, server),
     ("Clients", true, clients),
     ("Memory", true, memory),
@@ -31,6 +33,7 @@ const SECTIONS: [(&str, bool, Section); 14] = [
     ("Cluster", true, cluster),
     ("Keyspace", true, keyspace),
     ("Pinion", true, info_pinion::pinion),
+    ("Cores", false, cores::info),
 ];
 
 /// The text of the sections asked for: `default` or none of those that Redis tells by default,
@@ -38,7 +41,7 @@ const SECTIONS: [(&str, bool, Section); 14] = [
 pub(super) fn text(
     asked: &[String],
     core_port: Option<u16>,
-    snapshot: &Snapshot,
+    survey: &Survey,
     facts: &ServerFacts,
 ) -> String {
     let facts = &match core_port {
@@ -59,7 +62,7 @@ pub(super) fn text(
         }
         // Writing to a String does not fail.
         let _ = write!(text, "# {name}\r\n");
-        let _ = section(&mut text, snapshot, facts);
+        let _ = section(&mut text, survey, facts);
     }
     text
 }
@@ -74,11 +77,12 @@ pub(super) fn human(bytes: u64) -> String {
     format!("{bytes}B")
 }
 
-fn nothing(_: &mut String, _: &Snapshot, _: &ServerFacts) -> std::fmt::Result {
+fn nothing(_: &mut String, _: &Survey, _: &ServerFacts) -> std::fmt::Result {
     Ok(())
 }
 
-fn server(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
+fn server(out: &mut String, survey: &Survey, facts: &ServerFacts) -> std::fmt::Result {
+    let snapshot = &survey.sum;
     let uptime_s = clock::unix_ms().saturating_sub(facts.started_unix_ms) / 1_000;
     write!(out, "redis_version:{REDIS_VERSION}\r\n")?;
     write!(out, "redis_git_sha1:00000000\r\nredis_git_dirty:0\r\n")?;
@@ -104,7 +108,8 @@ fn server(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fm
     write!(out, "io_threads_active:0\r\n")
 }
 
-fn clients(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
+fn clients(out: &mut String, survey: &Survey, facts: &ServerFacts) -> std::fmt::Result {
+    let snapshot = &survey.sum;
     write!(out, "connected_clients:{}\r\n", snapshot.connections)?;
     write!(out, "cluster_connections:0\r\n")?;
     write!(out, "maxclients:{}\r\n", facts.connections_max)?;
@@ -120,10 +125,13 @@ fn clients(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::f
     write!(out, "clients_waiting_for_memory:{}\r\n", snapshot.buffers.waiting)
 }
 
-fn memory(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
+fn memory(out: &mut String, survey: &Survey, facts: &ServerFacts) -> std::fmt::Result {
+    let snapshot = &survey.sum;
     let (shard, division, buffers) = (&snapshot.shard, &snapshot.division, &snapshot.buffers);
     let (used_bytes, items_bytes) = (snapshot.used_bytes(), items_bytes(shard));
     let resident_bytes = host::resident_bytes();
+    // A node of a cluster has its share: clients sum up.
+    let limit_bytes = if facts.is_core_port { division.memory_bytes } else { division.whole_bytes };
     let overhead_bytes = used_bytes.saturating_sub(shard.live_bytes);
     let part = |bytes: u64, whole: u64| bytes as f64 / whole.max(1) as f64;
     for (name, bytes) in [
@@ -144,7 +152,7 @@ fn memory(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fm
         ("total_system_memory", host::memory_allowed_bytes()),
         ("used_memory_lua", 0),
         ("used_memory_scripts", 0),
-        ("maxmemory", division.memory_bytes),
+        ("maxmemory", limit_bytes),
     ] {
         write!(out, "{name}:{bytes}\r\n{name}_human:{}\r\n", human(bytes))?;
     }
@@ -173,7 +181,7 @@ fn memory(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fm
 }
 
 /// There is none: nothing is saved, and nothing that is unsaved is to be worried about.
-fn persistence(out: &mut String, _: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
+fn persistence(out: &mut String, _: &Survey, facts: &ServerFacts) -> std::fmt::Result {
     write!(out, "loading:0\r\nasync_loading:0\r\n")?;
     write!(out, "rdb_changes_since_last_save:0\r\nrdb_bgsave_in_progress:0\r\n")?;
     write!(out, "rdb_last_save_time:{}\r\n", facts.started_unix_ms / 1_000)?;
@@ -185,7 +193,8 @@ fn persistence(out: &mut String, _: &Snapshot, facts: &ServerFacts) -> std::fmt:
     write!(out, "aof_last_write_status:ok\r\n")
 }
 
-fn stats(out: &mut String, snapshot: &Snapshot, _: &ServerFacts) -> std::fmt::Result {
+fn stats(out: &mut String, survey: &Survey, _: &ServerFacts) -> std::fmt::Result {
+    let snapshot = &survey.sum;
     let (counters, shard) = (&snapshot.counters, &snapshot.shard.counters);
     let (base, rates) = (&snapshot.base, &snapshot.rates);
     let kbps = |bytes: u64| bytes as f64 / 1024.0;
@@ -210,7 +219,7 @@ fn stats(out: &mut String, snapshot: &Snapshot, _: &ServerFacts) -> std::fmt::Re
     write!(out, "slowlog_entries:{}\r\n", snapshot.slowlog_entries)
 }
 
-fn replication(out: &mut String, _: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
+fn replication(out: &mut String, _: &Survey, facts: &ServerFacts) -> std::fmt::Result {
     write!(out, "role:master\r\nconnected_slaves:0\r\n")?;
     write!(out, "master_failover_state:no-failover\r\nmaster_replid:{}\r\n", facts.run_id)?;
     write!(out, "master_repl_offset:0\r\nsecond_repl_offset:-1\r\n")?;
@@ -218,7 +227,7 @@ fn replication(out: &mut String, _: &Snapshot, facts: &ServerFacts) -> std::fmt:
     write!(out, "repl_backlog_first_byte_offset:0\r\nrepl_backlog_histlen:0\r\n")
 }
 
-fn cpu(out: &mut String, _: &Snapshot, _: &ServerFacts) -> std::fmt::Result {
+fn cpu(out: &mut String, _: &Survey, _: &ServerFacts) -> std::fmt::Result {
     let (system_us, user_us) = sys::process_times_us();
     write!(out, "used_cpu_sys:{:.6}\r\n", system_us as f64 / 1e6)?;
     write!(out, "used_cpu_user:{:.6}\r\n", user_us as f64 / 1e6)?;
@@ -226,7 +235,8 @@ fn cpu(out: &mut String, _: &Snapshot, _: &ServerFacts) -> std::fmt::Result {
     write!(out, "used_cpu_total:{:.6}\r\n", sys::process_cpu_ns() as f64 / 1e9)
 }
 
-fn commandstats(out: &mut String, snapshot: &Snapshot, _: &ServerFacts) -> std::fmt::Result {
+fn commandstats(out: &mut String, survey: &Survey, _: &ServerFacts) -> std::fmt::Result {
+    let snapshot = &survey.sum;
     for (number, count) in snapshot.statistics.commands() {
         let mean_us = count.usec as f64 / count.calls.max(1) as f64;
         write!(
@@ -243,19 +253,21 @@ fn commandstats(out: &mut String, snapshot: &Snapshot, _: &ServerFacts) -> std::
     Ok(())
 }
 
-fn errorstats(out: &mut String, snapshot: &Snapshot, _: &ServerFacts) -> std::fmt::Result {
+fn errorstats(out: &mut String, survey: &Survey, _: &ServerFacts) -> std::fmt::Result {
+    let snapshot = &survey.sum;
     for (code, count) in snapshot.statistics.errors() {
         write!(out, "errorstat_{code}:count={count}\r\n")?;
     }
     Ok(())
 }
 
-fn cluster(out: &mut String, _: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
+fn cluster(out: &mut String, _: &Survey, facts: &ServerFacts) -> std::fmt::Result {
     write!(out, "cluster_enabled:{}\r\n", u8::from(facts.is_core_port))
 }
 
 /// The mean time to live is exact; Redis estimates it from samples.
-fn keyspace(out: &mut String, snapshot: &Snapshot, _: &ServerFacts) -> std::fmt::Result {
+fn keyspace(out: &mut String, survey: &Survey, _: &ServerFacts) -> std::fmt::Result {
+    let snapshot = &survey.sum;
     for (number, database) in snapshot.databases.iter().enumerate() {
         if database.items > 0 {
             let (volatile, mean_ms) = (database.volatile_items, database.mean_left_ms);

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use pinion_engine::ExpiryStats;
 
 use super::ServerFacts;
-use crate::core::Snapshot;
+use super::survey::Survey;
+use crate::core::{LaneCounters, Snapshot};
 
 fn policy(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fmt::Result {
     let (shard, policy) = (&snapshot.shard.counters, &snapshot.shard.policy);
@@ -30,15 +31,14 @@ fn policy(out: &mut String, snapshot: &Snapshot, facts: &ServerFacts) -> std::fm
     write!(out, "policy_bytes:{}\r\n", policy.bytes)
 }
 
-pub(super) fn pinion(
-    out: &mut String,
-    snapshot: &Snapshot,
-    facts: &ServerFacts,
-) -> std::fmt::Result {
+pub(super) fn pinion(out: &mut String, survey: &Survey, facts: &ServerFacts) -> std::fmt::Result {
+    let snapshot = &survey.sum;
     let (counters, shard) = (&snapshot.counters, &snapshot.shard);
     write!(out, "cores:{}\r\n", facts.cpus.len())?;
     let cpus: Vec<String> = facts.cpus.iter().map(usize::to_string).collect();
     write!(out, "cpu:{}\r\n", cpus.join(","))?;
+    write!(out, "cores_not_answering:{}\r\n", survey.missing.len())?;
+    write!(out, "connection_core:{}\r\n", survey.asked)?;
     write!(out, "driver:{}\r\n", facts.driver)?;
     write!(out, "idle:{}\r\n", facts.idle)?;
     write!(out, "network:{}\r\n", facts.network)?;
@@ -49,6 +49,7 @@ pub(super) fn pinion(
     write!(out, "sends:{}\r\n", counters.sends)?;
     write!(out, "naps:{}\r\n", counters.naps)?;
     write!(out, "parks:{}\r\n", counters.parks)?;
+    lanes(out, &counters.lanes)?;
     write!(out, "output_pauses:{}\r\n", counters.output_pauses)?;
     write!(out, "budget_pauses:{}\r\n", counters.budget_pauses)?;
     write!(out, "buffer_refusals:{}\r\n", counters.buffer_refusals)?;
@@ -72,6 +73,20 @@ pub(super) fn pinion(
     write!(out, "table_bytes:{}\r\n", shard.table_bytes)?;
     expiry(out, &shard.expiry)?;
     write!(out, "expiry_clock_flushes:{}\r\n", shard.counters.clock_flushes)
+}
+
+/// Commands that crossed between cores; of each core see the section `cores`.
+fn lanes(out: &mut String, lanes: &LaneCounters) -> std::fmt::Result {
+    write!(
+        out,
+        "commands_crossed:{}\r\n",
+        lanes.crossed_in - lanes.parts_in.min(lanes.crossed_in)
+    )?;
+    write!(out, "commands_scattered:{}\r\n", lanes.scattered)?;
+    write!(out, "lane_posts:{}\r\n", lanes.posts)?;
+    write!(out, "lane_wakes:{}\r\n", lanes.wakes)?;
+    write!(out, "lane_peak:{}\r\n", lanes.asked_peak)?;
+    write!(out, "lane_room_waits:{}\r\n", lanes.room_waits)
 }
 
 fn expiry(out: &mut String, expiry: &ExpiryStats) -> std::fmt::Result {

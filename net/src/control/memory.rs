@@ -31,7 +31,7 @@ pub(super) fn stats(snapshot: &Snapshot, version: Version) -> Vec<u8> {
         ("keys.bytes-per-key", items_bytes(shard) / shard.items.max(1)),
         ("dataset.bytes", shard.live_bytes),
         ("allocator.resident", resident_bytes),
-        ("limit", snapshot.division.memory_bytes),
+        ("limit", snapshot.division.whole_bytes),
     ];
     let doubles = [
         ("dataset.percentage", percent(shard.live_bytes, used_bytes)),

@@ -1,17 +1,21 @@
 //! The control thread: what is slow or rare and must not run on a data core. It answers INFO and
-//! `stats` from copies of the cores' counters, and sees to the memory that the shards have lent it:
+//! `stats` from copies of the counters of all cores, and sees to the memory that the shards have lent it:
 //! it populates what they will need next, and gives back what they need no more.
 
+mod cores;
 mod info;
 mod info_pinion;
 mod memory;
 mod stats;
+mod survey;
 
 use std::sync::mpsc::Receiver;
 
-use crate::core::{CoreHandle, CoreMessage, InfoRequest, Question, Request};
+use crate::command::write_latest;
+use crate::core::{CoreHandle, CoreMessage, Findings, InfoRequest, Question, Request};
 use crate::protocol::resp::{Version, Writer};
 use crate::{log, sys};
+use survey::Survey;
 
 /// What the control thread knows of the server besides what the cores tell.
 #[derive(Clone, Debug)]
@@ -79,20 +83,59 @@ pub fn serve(requests: &Receiver<(usize, Request)>, cores: &[CoreHandle], facts:
                 continue;
             }
         };
-        let Question { info, snapshot, key, ticket } = question;
-        let bytes = match info {
-            InfoRequest::Info { sections, resp3, core_port } => {
-                let text = info::text(&sections, core_port, &snapshot, facts);
-                verbatim(&text, version(resp3))
-            }
-            InfoRequest::MemoryStats { resp3 } => memory::stats(&snapshot, version(resp3)),
-            InfoRequest::MemoryDoctor { resp3 } => {
-                verbatim(&memory::diagnosis(&snapshot), version(resp3))
-            }
-            InfoRequest::MemcachedStats(form) => stats::general(&snapshot, facts, form),
-            InfoRequest::MemcachedSettings(form) => stats::settings(&snapshot, facts, form),
-        };
+        let Question { info, own, is_wide, key, ticket } = question;
+        let told = survey::ask(cores, (number, own), &info.wanted(), is_wide);
+        let bytes = answer(info, told, number, is_wide, facts);
         core.tell(CoreMessage::Reply { key, ticket, bytes });
+    }
+}
+
+/// The answer to a question on core `asked` by what cores have told: all of them if it `is_wide`,
+/// or that one.
+fn answer(
+    info: InfoRequest,
+    told: Vec<(usize, Findings)>,
+    asked: usize,
+    is_wide: bool,
+    facts: &ServerFacts,
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let resp3 = match info {
+        InfoRequest::Slowlog { count, resp3 } => {
+            let entries = survey::slow_commands(told);
+            write_latest(entries, count, &mut Writer::new(&mut bytes, version(resp3)));
+            return bytes;
+        }
+        InfoRequest::Latency { question, resp3 } => {
+            let mut reply = Writer::new(&mut bytes, version(resp3));
+            question.answer(&survey::latency(told), &mut reply);
+            return bytes;
+        }
+        InfoRequest::Info { resp3, .. }
+        | InfoRequest::MemoryStats { resp3 }
+        | InfoRequest::MemoryDoctor { resp3 }
+        | InfoRequest::Cores { resp3 }
+        | InfoRequest::SlowlogLength { resp3 } => resp3,
+        _ => false,
+    };
+    let Some(survey) = Survey::of(told, asked, is_wide, facts.cpus.len()) else { return bytes };
+    let (sum, version) = (&survey.sum, version(resp3));
+    match info {
+        InfoRequest::Info { sections, core_port, .. } => {
+            verbatim(&info::text(&sections, core_port, &survey, facts), version)
+        }
+        InfoRequest::MemoryStats { .. } => memory::stats(sum, version),
+        InfoRequest::MemoryDoctor { .. } => verbatim(&memory::diagnosis(sum), version),
+        InfoRequest::Cores { .. } => cores::table(&survey, facts, version),
+        InfoRequest::MemcachedStats(form) => stats::general(&survey, facts, form),
+        InfoRequest::MemcachedSettings(form) => stats::settings(&survey, facts, form),
+        InfoRequest::MemcachedSlabs(form) => stats::slabs(sum, form),
+        InfoRequest::MemcachedCores(form) => cores::stats(&survey, facts, form),
+        InfoRequest::SlowlogLength { .. } => {
+            Writer::new(&mut bytes, version).integer(sum.slowlog_entries as i64);
+            bytes
+        }
+        InfoRequest::Slowlog { .. } | InfoRequest::Latency { .. } => bytes,
     }
 }
 

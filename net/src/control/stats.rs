@@ -5,9 +5,11 @@
 //! `get_hits`, `get_misses` and their sum `cmd_get` count the keys that clients of both ports have
 //! read; `cmd_set` and the rest count requests of the memcached port. Names that memcached does not
 //! have: `lease_*`, `expiry_*`, `cmd_total`, `expired`, and those of refusals (`oversized_requests`,
-//! `output_pauses`, `buffer_refusals`, `accept_rate_refusals`).
+//! `output_pauses`, `buffer_refusals`, `accept_rate_refusals`), and `cores`, `connection_core` (the core
+//! that serves the connection that asks) and `cores_not_answering`.
 
 use super::ServerFacts;
+use super::survey::Survey;
 use crate::clock;
 use crate::command::memcached::VERSION;
 use crate::core::Snapshot;
@@ -15,10 +17,11 @@ use crate::protocol::memcached::{StatForm, Statistics};
 use crate::sys;
 
 /// `stats` without arguments.
-pub(super) fn general(snapshot: &Snapshot, facts: &ServerFacts, form: StatForm) -> Vec<u8> {
+pub(super) fn general(survey: &Survey, facts: &ServerFacts, form: StatForm) -> Vec<u8> {
+    let snapshot = &survey.sum;
     let mut bytes = Vec::new();
     let mut lines = Statistics::new(&mut bytes, form);
-    process(&mut lines, snapshot, facts);
+    process(&mut lines, survey, facts);
     commands(&mut lines, snapshot);
     memory(&mut lines, snapshot);
     let shard = &snapshot.shard;
@@ -37,7 +40,8 @@ pub(super) fn general(snapshot: &Snapshot, facts: &ServerFacts, form: StatForm) 
 }
 
 /// The process and its connections.
-fn process(lines: &mut Statistics<'_>, snapshot: &Snapshot, facts: &ServerFacts) {
+fn process(lines: &mut Statistics<'_>, survey: &Survey, facts: &ServerFacts) {
+    let snapshot = &survey.sum;
     let unix_ms = clock::unix_ms();
     let counters = &snapshot.counters;
     let (system_us, user_us) = sys::process_times_us();
@@ -67,7 +71,10 @@ fn process(lines: &mut Statistics<'_>, snapshot: &Snapshot, facts: &ServerFacts)
     lines.add("bytes_written", counters.bytes_out);
     lines.add("accepting_conns", u8::from(snapshot.accepts));
     lines.add("listen_disabled_num", counters.accept_failures);
-    lines.add("threads", 1);
+    lines.add("threads", survey.count);
+    lines.add("cores", survey.count);
+    lines.add("connection_core", survey.asked);
+    lines.add("cores_not_answering", survey.missing.len());
 }
 
 /// What clients have asked for.
@@ -109,7 +116,7 @@ fn memory(lines: &mut Statistics<'_>, snapshot: &Snapshot) {
     let table_lines = shard.table_bytes / TABLE_LINE_BYTES;
     lines.add("hash_power_level", table_lines.checked_ilog2().unwrap_or(0));
     lines.add("hash_bytes", shard.table_resident_bytes);
-    lines.add("limit_maxbytes", snapshot.division.memory_bytes);
+    lines.add("limit_maxbytes", snapshot.division.whole_bytes);
     lines.add("bytes", shard.live_bytes);
     lines.add("curr_items", shard.items);
     lines.add("total_items", shard.counters.stores);
@@ -120,10 +127,11 @@ fn memory(lines: &mut Statistics<'_>, snapshot: &Snapshot) {
 const TABLE_LINE_BYTES: u64 = 64;
 
 /// `stats settings`.
-pub(super) fn settings(snapshot: &Snapshot, facts: &ServerFacts, form: StatForm) -> Vec<u8> {
+pub(super) fn settings(survey: &Survey, facts: &ServerFacts, form: StatForm) -> Vec<u8> {
+    let snapshot = &survey.sum;
     let mut bytes = Vec::new();
     let mut lines = Statistics::new(&mut bytes, form);
-    lines.add("maxbytes", snapshot.division.memory_bytes);
+    lines.add("maxbytes", snapshot.division.whole_bytes);
     lines.add("maxconns", facts.connections_max);
     lines.add("tcpport", facts.memcached_port);
     lines.add("udpport", 0);
@@ -131,7 +139,17 @@ pub(super) fn settings(snapshot: &Snapshot, facts: &ServerFacts, form: StatForm)
     lines.add("cas_enabled", "yes");
     lines.add("binding_protocol", "auto-negotiate");
     lines.add("item_size_max", facts.value_bytes_max);
-    lines.add("num_threads", 1);
+    lines.add("num_threads", survey.count);
+    lines.end();
+    bytes
+}
+
+/// `stats slabs`: there are no classes, but there is memory.
+pub(super) fn slabs(sum: &Snapshot, form: StatForm) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut lines = Statistics::new(&mut bytes, form);
+    lines.add("active_slabs", 0);
+    lines.add("total_malloced", sum.shard.log_bytes);
     lines.end();
     bytes
 }

@@ -7,6 +7,8 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::limits::{ACCEPT_REFUSALS_MAX, ACCEPT_REST_MS};
 use super::turn::ListenerKind;
@@ -14,28 +16,30 @@ use super::{Core, Request, Transport};
 use crate::connection::{Closing, Connection, Protocol};
 use crate::log::{Level, Line};
 
-/// Lets through so many in a second, and as many at once after a second of rest.
-#[derive(Clone, Copy, Debug, Default)]
+/// Lets through so many in a second, and as many at once after a second of rest: of all cores
+/// together, without a lock.
+///
+/// What is kept is when the last that was let through would have come if all had come evenly. Each
+/// moves that by its share of a second, and none may move it ahead of the present; after a rest it
+/// lags by a second at most, which is the burst.
+#[derive(Debug, Default)]
 pub(super) struct Rate {
-    /// Thousandths of a connection that may come now.
-    left: u64,
-    at_ms: u64,
+    last_us: AtomicU64,
 }
 
 impl Rate {
     /// Whether one more may come; `per_second` of 0 is no limit.
-    fn admit(&mut self, per_second: u32, now_ms: u64) -> bool {
+    fn admit(&self, per_second: u32, now_ms: u64) -> bool {
         if per_second == 0 {
             return true;
         }
-        let most = u64::from(per_second) * 1_000;
-        // A core's time begins at one second, so the first burst is a full one.
-        let earned = now_ms.saturating_sub(self.at_ms).saturating_mul(u64::from(per_second));
-        self.left = (self.left + earned).min(most);
-        self.at_ms = now_ms;
-        let admits = self.left >= 1_000;
-        self.left -= if admits { 1_000 } else { 0 };
-        admits
+        let (step_us, now_us) = (1_000_000 / u64::from(per_second), now_ms * 1_000);
+        let next = |last_us: u64| {
+            // A core's time begins at one second, so the first burst is a full one.
+            let next_us = last_us.max(now_us.saturating_sub(1_000_000)) + step_us;
+            (next_us <= now_us).then_some(next_us)
+        };
+        self.last_us.fetch_update(Relaxed, Relaxed, next).is_ok()
     }
 }
 
@@ -143,8 +147,8 @@ mod tests {
 
     #[test]
     fn a_burst_and_a_rate_are_let_through() {
-        let mut rate = Rate::default();
-        let mut count = |times: u32, now_ms| (0..times).filter(|_| rate.admit(10, now_ms)).count();
+        let rate = Rate::default();
+        let count = |times: u32, now_ms| (0..times).filter(|_| rate.admit(10, now_ms)).count();
         assert_eq!(count(100, 1_000), 10);
         assert_eq!(count(100, 1_099), 0);
         assert_eq!(count(100, 1_100), 1);

@@ -186,6 +186,11 @@ impl ParseLimits {
         }
     }
 
+    /// Whether a key is one of this core's.
+    pub(super) fn is_mine(&self, key: &[u8]) -> bool {
+        self.place.owner(key) == self.place.me
+    }
+
     /// Commands under other names.
     pub(super) fn renames(&self) -> &Renames {
         &self.renames
@@ -390,7 +395,10 @@ impl<L> Batch<L> {
                             hash = Some(fetch_line(shard, origin.db, request.key));
                         }
                     }
-                    if matches!(request.command, binary::Command::Flush { .. }) {
+                    if matches!(
+                        request.command,
+                        binary::Command::Flush { .. } | binary::Command::Stat
+                    ) {
                         owner = OWNER_ROUTED;
                     }
                     // It may be the password, on which it depends what comes next.

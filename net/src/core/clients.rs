@@ -154,7 +154,8 @@ impl<T: Transport> Core<T> {
             match query.action {
                 ClientAction::List | ClientAction::Info => {
                     let number = self.transport.descriptor(&connection.socket);
-                    describe(&mut query.text, connection, addresses, number, now_ms);
+                    let core = self.options.settings.core;
+                    describe(&mut query.text, connection, addresses, (number, core), now_ms);
                 }
                 ClientAction::Statistics(form) => {
                     let number = self.transport.descriptor(&connection.socket);
@@ -178,12 +179,12 @@ impl<T: Transport> Core<T> {
     }
 }
 
-/// A connection's line of CLIENT LIST, with Redis's fields.
+/// A connection's line of CLIENT LIST, with Redis's fields, and the core that serves it.
 fn describe<S>(
     text: &mut Vec<u8>,
     connection: &Connection<S>,
     addresses: Addresses,
-    descriptor: i32,
+    (descriptor, core): (i32, u16),
     now_ms: u64,
 ) {
     let session = &connection.session;
@@ -219,7 +220,7 @@ fn describe<S>(
          db={} sub=0 psub=0 ssub=0 multi={queued} watch={} qbuf={input_bytes} qbuf-free={} \
          argv-mem=0 multi-mem={queued_bytes} rbs={} rbp={} obl={ready_bytes} oll={} \
          omem={held_bytes} tot-mem={} events={} cmd={last_command} user=default redir=-1 resp={} \
-         lib-name={} lib-ver={}",
+         lib-name={} lib-ver={} core={core}",
         session.id,
         name(&session.name),
         seconds_since(session.created_ms),

@@ -70,6 +70,9 @@ pub struct LaneCounters {
     pub crossed_out: u64,
     /// Requests of other cores executed here.
     pub crossed_in: u64,
+    /// Those of them that were parts of a command that several cores execute: it is counted where
+    /// the client is.
+    pub parts_in: u64,
     /// Times that something was posted for another core,
     pub posts: u64,
     /// and that it had to be woken.
@@ -161,8 +164,16 @@ impl MemcachedCounters {
 }
 
 impl Counters {
-    /// Zeroes what `stats reset` zeroes: what happened, not what is.
+    /// Commands executed here for connections of this core.
+    pub fn local_commands(&self) -> u64 {
+        let lanes = &self.lanes;
+        self.commands.saturating_sub(lanes.crossed_in.saturating_sub(lanes.parts_in))
+    }
+
+    /// Zeroes what `stats reset` zeroes: what happened, not what is. The commands are still told
+    /// of, and so is where they came from.
     pub fn reset(&mut self) {
-        *self = Counters { commands: self.commands, ..Counters::default() };
+        let lanes = LaneCounters { asked_peak: 0, ..self.lanes };
+        *self = Counters { commands: self.commands, lanes, ..Counters::default() };
     }
 }

@@ -116,7 +116,7 @@ fn perform_timed(
 
 /// The hash of a command's first key in a database, made again.
 #[cold]
-fn rehash(
+pub(super) fn rehash(
     shard: &Shard,
     db: u8,
     command: &Command,
@@ -235,12 +235,18 @@ impl<T: Transport> Core<T> {
 
     /// Hands a command over to other cores, if it is theirs. Whether it was dealt with.
     fn leaves(&mut self, number: usize) -> bool {
-        let Command { connection: key, owner, .. } = self.batch.commands[number];
+        let Command { connection: key, owner, work, .. } = self.batch.commands[number];
         let Some(connection) = self.connections.find(key) else { return true };
-        let session = &connection.session;
-        if session.core_port && self.options.settings.redirects_on_core_ports() {
-            // A core port answers for other cores' keys by itself.
+        let (session, settings) = (&connection.session, &self.options.settings);
+        if matches!(work, Work::Memcached | Work::Binary)
+            && !command::memcached::is_authenticated(settings, session)
+        {
+            // It is refused, and other cores let in whom this one has let in.
             return false;
+        }
+        if session.core_port && settings.redirects_on_core_ports() {
+            // A core port answers for other cores' keys by itself.
+            return owner == OWNER_ROUTED && self.route(number);
         }
         if owner == OWNER_ROUTED || !session.is_plain() {
             return self.route(number);
@@ -260,7 +266,7 @@ impl<T: Transport> Core<T> {
         }
         let work = match flow {
             Flow::Later(task) => tasks::Work::Task(task),
-            Flow::Clients(query) if self.lanes.is_some() && query.is_wide() => {
+            Flow::Clients(query) if query.is_wide() && self.asks_all_cores(key) => {
                 return self.scatter_clients(key, *query, muted);
             }
             Flow::Clients(query) => tasks::Work::Clients(query),
@@ -280,8 +286,15 @@ impl<T: Transport> Core<T> {
         self.put_back(number + 1, key);
     }
 
+    /// Whether a look at connections, on behalf of this one, is one at those of all cores. A node of
+    /// a cluster knows its own: clients of clusters ask all nodes.
+    fn asks_all_cores(&mut self, key: Key) -> bool {
+        self.lanes.is_some()
+            && self.connections.find(key).is_some_and(|connection| !connection.session.core_port)
+    }
+
     /// The bytes of a command of the batch.
-    fn frame_of(&mut self, number: usize) -> &[u8] {
+    pub(super) fn frame_of(&mut self, number: usize) -> &[u8] {
         let Command { connection, source, from, to, .. } = self.batch.commands[number];
         let bytes = match source {
             Source::Loan(loan) => self.transport.bytes(&self.batch.loans[loan as usize]),

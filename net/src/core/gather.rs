@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 
 use pinion_ring::Key;
 
+use super::batch::Work;
 use super::clients::ClientsQuery;
 use super::foreign::{Dest, Errand, flag, kind};
-use super::join::{Join, join};
+use super::join::{Join, Lot, join};
 use super::limits::LANE_COPY_BYTES_MAX;
 use super::{Core, Transport};
 use crate::connection::Ticket;
@@ -34,8 +35,12 @@ struct Gather {
     muted: bool,
     version: Version,
     join: Join,
+    /// The number of a RESP command, under which it is counted: once, and not in parts.
+    number: Option<u16>,
     /// For each key of the command, the part that it is in.
     order: Vec<u16>,
+    /// The request, if its keys tell the order of what is found.
+    frame: Vec<u8>,
     replies: Vec<Vec<u8>>,
     left: usize,
     /// What was found so far, of a look at the connections of all cores.
@@ -68,9 +73,15 @@ impl<T: Transport> Core<T> {
             let to = full.core;
             return self.await_room(number, to);
         }
+        let counted = self.count_scattered(number);
+        let frame = match join {
+            Join::Lines => self.frame_of(number).to_vec(),
+            _ => Vec::new(),
+        };
         let Some(connection) = self.connections.find(key) else { return };
         let ticket = connection.replies.defer_crossed();
         connection.crossed += 1;
+        connection.session.last_command = counted.or(connection.session.last_command);
         let muted = connection.session.mutes();
         let version = connection.session.version();
         let flags = super::cross::flags_of(&connection.session) | flag::PART;
@@ -86,7 +97,9 @@ impl<T: Transport> Core<T> {
             muted,
             version,
             join,
+            number: counted,
             order,
+            frame,
             replies,
             left,
             query: None,
@@ -116,6 +129,20 @@ impl<T: Transport> Core<T> {
         }
     }
 
+    /// Counts a command of the batch that several cores execute; the number of a RESP command.
+    fn count_scattered(&mut self, number: usize) -> Option<u16> {
+        self.counters.commands += 1;
+        let Work::Resp(Some(spec)) = self.batch.commands[number].work else { return None };
+        let mut found = spec.number;
+        if !spec.subcommands.is_empty() {
+            let frame = self.frame_of(number).to_vec();
+            let name = self.batch.args[number].get(&frame, 1).unwrap_or_default();
+            found = spec.subcommand(name).map_or(found, |subcommand| spec.number_of(subcommand));
+        }
+        self.server.statistics.of(found).calls += 1;
+        Some(found)
+    }
+
     /// Lets all cores look at their connections on behalf of the one under `key`, which has asked.
     pub(super) fn scatter_clients(&mut self, key: Key, query: ClientsQuery, muted: bool) {
         let Some(lanes) = &self.lanes else { return };
@@ -134,7 +161,9 @@ impl<T: Transport> Core<T> {
             muted,
             version,
             join: Join::First,
+            number: None,
             order: Vec::new(),
+            frame: Vec::new(),
             replies: Vec::new(),
             left: cores,
             query: Some(Box::new(query.clone())),
@@ -185,13 +214,26 @@ impl<T: Transport> Core<T> {
         if gather.left > 0 {
             return;
         }
-        let chance = self.now_ns();
         let Some(gather) = self.gathers.open.remove(&id) else { return };
-        let Gather { connection: key, ticket, muted, version, replies, order, query, .. } = gather;
+        let Gather { connection: key, ticket, muted, version, ref replies, ref order, .. } = gather;
+        let db = self.connections.find(key).map_or(0, |connection| connection.session.db);
+        let weights = match (&self.lanes, gather.join) {
+            (Some(lanes), Join::Any) => lanes.items(db),
+            _ => Vec::new(),
+        };
+        let lot = Lot { frame: &gather.frame, chance: self.now_ns(), weights: &weights };
+        let failed = replies.iter().find_map(|reply| error_in(reply));
+        if let Some(text) = failed {
+            self.counters.errors += 1;
+            self.server.statistics.count_error(text);
+            if let Some(number) = gather.number {
+                self.server.statistics.of(number).failed += 1;
+            }
+        }
         let Some(connection) = self.connections.find(key) else { return };
-        let reply = match (muted, query) {
+        let reply = match (muted, &gather.query) {
             (true, _) => Vec::new(),
-            (false, None) => join(gather.join, &replies, &order, version, chance),
+            (false, None) => join(gather.join, replies, order, version, lot),
             (false, Some(query)) => {
                 let mut reply = Vec::new();
                 query.reply(&mut reply, version);
@@ -208,4 +250,15 @@ impl<T: Transport> Core<T> {
             self.all_settled(key);
         }
     }
+}
+
+/// The text of the error that a reply is, of RESP or of memcached's text protocol.
+fn error_in(reply: &[u8]) -> Option<&str> {
+    let text = match reply.strip_prefix(b"-") {
+        Some(text) => text,
+        None if reply.starts_with(b"SERVER_ERROR ") || reply.starts_with(b"CLIENT_ERROR ") => reply,
+        None => return None,
+    };
+    let end = text.iter().position(|&byte| byte == b'\r').unwrap_or(text.len());
+    Some(std::str::from_utf8(&text[..end]).unwrap_or("ERR"))
 }

@@ -12,12 +12,12 @@ use pinion_ring::Key;
 use super::batch::{Command, Source, Work, parse_guest};
 use super::clients::ClientsQuery;
 use super::context::context;
-use super::execute::perform;
+use super::execute::{perform, rehash};
 use super::foreign::{Dest, Errand, Outcome, flag};
 use super::limits::{BATCH_COMMANDS_MAX, LANE_COPY_BYTES_MAX, LANE_REQUESTS_PER_TURN, SLICE_BYTES};
 use super::tasks;
-use super::{Core, Transport};
-use crate::command::{Flow, Step};
+use super::{Core, Counters, Transport};
+use crate::command::{Flow, ServerState, Step};
 use crate::connection::Session;
 use crate::lane::{HEAD_BYTES, Head};
 
@@ -53,6 +53,44 @@ pub(super) fn session() -> Session {
     let mut session = Session::new(0);
     (session.authenticated, session.memcached_user) = (true, true);
     session
+}
+
+/// What stood there before a part of a command: the part counts nothing of its own, since whoever
+/// has split the command counts it as a whole.
+struct Tally {
+    commands: u64,
+    errors: u64,
+    flushes: u64,
+}
+
+impl Tally {
+    fn begin(counters: &Counters, server: &mut ServerState, guest: &mut Session) -> Tally {
+        server.statistics.set_partial(true);
+        guest.last_command = None;
+        Tally {
+            commands: counters.commands,
+            errors: counters.errors,
+            flushes: counters.memcached.flushes,
+        }
+    }
+
+    /// Takes back what was counted meanwhile; `is_own` is the part on the core that has split the
+    /// command.
+    fn end(self, counters: &mut Counters, server: &mut ServerState, guest: &Session, is_own: bool) {
+        server.statistics.set_partial(false);
+        if let Some(number) = guest.last_command {
+            let count = server.statistics.of(number);
+            count.calls = count.calls.saturating_sub(1);
+            let has_failed = counters.errors > self.errors;
+            count.failed = count.failed.saturating_sub(u64::from(has_failed));
+        }
+        // The command may have zeroed them.
+        counters.commands = counters.commands.min(self.commands);
+        counters.errors = counters.errors.min(self.errors);
+        if !is_own {
+            counters.memcached.flushes = counters.memcached.flushes.min(self.flushes);
+        }
+    }
 }
 
 impl Dest {
@@ -133,7 +171,10 @@ impl<T: Transport> Core<T> {
                 self.run_transaction(dest, *transaction, watches);
             }
             Errand::Watch(frame) => self.run_watch(dest, &frame),
-            Errand::Clients(query) => self.begin_clients(dest, query),
+            Errand::Clients(query) => {
+                self.counters.lanes.parts_in += 1;
+                self.begin_clients(dest, query);
+            }
         }
         1
     }
@@ -157,14 +198,29 @@ impl<T: Transport> Core<T> {
         let Some((head, frame)) = taken.at(at as usize - HEAD_BYTES) else { return };
         let dest = Dest::of(&head, core);
         enter(&mut self.guest, head.flags, head.db);
+        let tally = (head.flags & flag::PART != 0).then(|| {
+            self.counters.lanes.parts_in += 1;
+            Tally::begin(&self.counters, &mut self.server, &mut self.guest)
+        });
         let start = answered.open(dest.head());
         let args = &self.batch.args[number];
+        let hash = match hash {
+            // A database may have been swapped or flushed since the key was hashed.
+            Some(hash) if !self.shard.is_of(hash, head.db) => {
+                let command = &self.batch.commands[number];
+                Some(rehash(&self.shard, head.db, command, frame, args, &self.limits))
+            }
+            hash => hash,
+        };
         let mut context = context!(self, &mut self.guest, answered.writer(), {
             room: self.budget.reply_room().at_once(),
             first_hash: hash.unwrap_or(self.no_hash),
             large: None,
         });
         let flow = perform(work, &mut context, frame, args, &self.limits.memcached, &self.clock);
+        if let Some(tally) = tally {
+            tally.end(&mut self.counters, &mut self.server, &self.guest, false);
+        }
         if matches!(flow, Flow::Continue)
             && self.pins.is_empty()
             && self.server.timed.is_none()
@@ -188,6 +244,11 @@ impl<T: Transport> Core<T> {
         let args = &mut self.guest_args;
         let (work, hash) = parse_guest(&head, frame, args, &self.shard, &self.limits);
         enter(&mut self.guest, dest.flags, dest.db);
+        let is_own = self.lanes.as_ref().is_some_and(|lanes| lanes.me == dest.core);
+        let tally = (dest.flags & flag::PART != 0).then(|| {
+            self.counters.lanes.parts_in += u64::from(!is_own);
+            Tally::begin(&self.counters, &mut self.server, &mut self.guest)
+        });
         let mut out = Vec::new();
         let args = &self.guest_args;
         let mut context = context!(self, &mut self.guest, &mut out, {
@@ -196,6 +257,9 @@ impl<T: Transport> Core<T> {
             large: None,
         });
         let flow = perform(work, &mut context, frame, args, &self.limits.memcached, &self.clock);
+        if let Some(tally) = tally {
+            tally.end(&mut self.counters, &mut self.server, &self.guest, is_own);
+        }
         self.end_guest(dest, out, flow, work, frame);
     }
 

@@ -8,8 +8,8 @@ use pinion_engine::{Errand, Returned};
 use pinion_ring::{Key, Waker};
 
 use super::Snapshot;
-use crate::command::ClientLimits;
 use crate::command::memcached::Credentials;
+use crate::command::{ClientLimits, Latency, LatencyQuestion, SlowCommand};
 use crate::connection::Ticket;
 use crate::log::Line;
 use crate::protocol::memcached::StatForm;
@@ -30,6 +30,13 @@ pub enum CoreMessage {
     Returned(Returned),
     /// Other options take effect.
     Reload(Box<Reload>),
+    /// Tell the control thread what it needs for an answer.
+    Find {
+        /// What that is.
+        wanted: Wanted,
+        /// Where to.
+        to: Sender<(usize, Findings)>,
+    },
     /// Send what is ready and end.
     Stop,
 }
@@ -71,10 +78,79 @@ pub enum InfoRequest {
         /// Whether the connection speaks RESP3.
         resp3: bool,
     },
+    /// CORES.
+    Cores {
+        /// Whether the connection speaks RESP3.
+        resp3: bool,
+    },
+    /// SLOWLOG GET.
+    Slowlog {
+        /// The most entries.
+        count: usize,
+        /// Whether the connection speaks RESP3.
+        resp3: bool,
+    },
+    /// SLOWLOG LEN.
+    SlowlogLength {
+        /// Whether the connection speaks RESP3.
+        resp3: bool,
+    },
+    /// LATENCY.
+    Latency {
+        /// Which subcommand.
+        question: LatencyQuestion,
+        /// Whether the connection speaks RESP3.
+        resp3: bool,
+    },
     /// memcached's `stats` without arguments.
     MemcachedStats(StatForm),
     /// memcached's `stats settings`.
     MemcachedSettings(StatForm),
+    /// memcached's `stats slabs`.
+    MemcachedSlabs(StatForm),
+    /// `stats cores`.
+    MemcachedCores(StatForm),
+}
+
+impl InfoRequest {
+    /// What each core has to tell for the answer.
+    pub fn wanted(&self) -> Wanted {
+        match self {
+            InfoRequest::Slowlog { count, .. } => Wanted::Slowlog { count: *count },
+            InfoRequest::Latency { question: LatencyQuestion::Reset(names), .. } => {
+                Wanted::ForgetLatency(names.clone())
+            }
+            InfoRequest::Latency { .. } => Wanted::Latency,
+            _ => Wanted::Figures,
+        }
+    }
+}
+
+/// What a core is to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Its figures.
+    Figures,
+    /// So many of the latest slow commands.
+    Slowlog {
+        /// How many.
+        count: usize,
+    },
+    /// Its latency events.
+    Latency,
+    /// The same, of these names or all if there is none, which it forgets.
+    ForgetLatency(Vec<Vec<u8>>),
+}
+
+/// What a core tells.
+#[derive(Clone, Debug)]
+pub enum Findings {
+    /// Its figures.
+    Figures(Box<Snapshot>),
+    /// The latest slow commands.
+    Slowlog(Vec<SlowCommand>),
+    /// Its latency events.
+    Latency(Latency),
 }
 
 /// What a core asks of the control thread.
@@ -97,8 +173,10 @@ pub enum Request {
 pub struct Question {
     /// What is asked.
     pub info: InfoRequest,
-    /// The state that the answer tells of.
-    pub snapshot: Box<Snapshot>,
+    /// What the core that asks has to tell.
+    pub own: Findings,
+    /// Whether the answer is about all cores.
+    pub is_wide: bool,
     /// Who asks.
     pub key: Key,
     /// Where the reply goes.

@@ -2,10 +2,14 @@
 //! and the connections that wait for room.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
+use pinion_engine::DATABASES;
 use pinion_ring::{Key, Waker};
 use pinion_router::{CoreCount, CoreIndex};
 
+use super::accept::Rate;
 use super::foreign::{Errand, Outcome};
 use super::limits::{
     BUNDLE_BYTES_MAX, BUNDLE_BYTES_MIN, LANE_BUNDLES, LANE_PLACES, LANE_REQUESTS_MAX,
@@ -22,6 +26,10 @@ pub struct Crew {
     connections: std::sync::atomic::AtomicUsize,
     /// Cores that have nothing left to do for their clients, once all were told to end.
     done: std::sync::atomic::AtomicUsize,
+    /// The number of the next slow command.
+    slow_numbers: Arc<AtomicU64>,
+    /// How fast connections may come.
+    accept_rate: Arc<Rate>,
 }
 
 #[derive(Debug)]
@@ -29,12 +37,24 @@ struct Seat {
     mailbox: Mailbox,
     /// Set before the core takes its first turn.
     waker: std::sync::OnceLock<Waker>,
+    /// Items in each database, as of the last tenths of a second.
+    items: [AtomicU64; DATABASES],
 }
 
 impl Crew {
     fn new(cores: usize) -> Crew {
-        let seat = || Seat { mailbox: Mailbox::new(cores), waker: std::sync::OnceLock::new() };
-        Crew { seats: (0..cores).map(|_| seat()).collect(), connections: 0.into(), done: 0.into() }
+        let seat = || Seat {
+            mailbox: Mailbox::new(cores),
+            waker: std::sync::OnceLock::new(),
+            items: Default::default(),
+        };
+        Crew {
+            seats: (0..cores).map(|_| seat()).collect(),
+            connections: 0.into(),
+            done: 0.into(),
+            slow_numbers: Arc::default(),
+            accept_rate: Arc::default(),
+        }
     }
 
     fn post(&self, from: usize, to: usize) -> bool {
@@ -161,6 +181,27 @@ impl Lanes {
     /// How many cores there are.
     pub fn cores(&self) -> CoreCount {
         self.cores
+    }
+
+    /// Lets others know how many items a database has here.
+    pub(super) fn tell_items(&self, db: usize, items: u64) {
+        self.crew.seats[self.me].items[db].store(items, Relaxed);
+    }
+
+    /// How many items a database has on each core, about.
+    pub(super) fn items(&self, db: u8) -> Vec<u64> {
+        let items = |seat: &Seat| seat.items[usize::from(db)].load(Relaxed);
+        self.crew.seats.iter().map(items).collect()
+    }
+
+    /// Where all cores take the numbers of slow commands.
+    pub(super) fn slow_numbers(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.crew.slow_numbers)
+    }
+
+    /// How fast connections may come to all cores together.
+    pub(super) fn accept_rate(&self) -> Arc<Rate> {
+        Arc::clone(&self.crew.accept_rate)
     }
 
     /// Tells others how to wake this core.

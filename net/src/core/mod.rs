@@ -17,6 +17,7 @@
 //! - `exec`: transactions, and what else commands ask of the core
 //! - `clients`, `pause`: looks at all connections, and holding them back
 //! - `timing`, `rates`: how long commands take, and how many come
+//! - `snapshot`, `sums`: what a core tells of itself, and what all of them tell together
 //! - `fills`: reads that wait until another client has fetched the value
 //! - `stream`: large values on their way from connections to the shard
 //! - `accept`, `quiet`: how connections come, and how those end that nothing happens on
@@ -66,6 +67,7 @@ mod rates;
 mod route;
 mod snapshot;
 mod stream;
+mod sums;
 mod tasks;
 mod timing;
 mod transport;
@@ -77,7 +79,9 @@ pub use counters::{Counters, LaneCounters, MemcachedCounters};
 pub(crate) use driver::GLOMMIO_LOCKED_BYTES_MIN;
 pub use driver::{Driver, run, run_bare};
 pub use idle::{IdleMode, Ladder, Rest};
-pub use inbox::{CoreHandle, CoreMessage, Inbox, InfoRequest, Question, Reload, Request};
+pub use inbox::{
+    CoreHandle, CoreMessage, Findings, Inbox, InfoRequest, Question, Reload, Request, Wanted,
+};
 pub use join::Join;
 pub use lanes::{Crew, Lanes, join_cores};
 pub use rates::RateFigures;

@@ -16,6 +16,8 @@ pub(super) struct Sample {
     pub(super) bytes_in: u64,
     /// Bytes sent.
     pub(super) bytes_out: u64,
+    /// Nanoseconds that the core was busy.
+    pub(super) busy_ns: u64,
 }
 
 /// How fast they grow, a second.
@@ -27,6 +29,8 @@ pub struct RateFigures {
     pub bytes_in: u64,
     /// Bytes sent.
     pub bytes_out: u64,
+    /// Thousandths of the time that the core was busy.
+    pub busy_permille: u64,
 }
 
 /// The samples.
@@ -68,6 +72,7 @@ impl Rates {
             commands: per_second(oldest.commands, now.commands),
             bytes_in: per_second(oldest.bytes_in, now.bytes_in),
             bytes_out: per_second(oldest.bytes_out, now.bytes_out),
+            busy_permille: per_second(oldest.busy_ns, now.busy_ns) / 1_000_000,
         }
     }
 }
@@ -77,7 +82,8 @@ mod tests {
     use super::*;
 
     fn at(at_ms: u64, commands: u64) -> Sample {
-        Sample { at_ms, commands, bytes_in: commands * 10, bytes_out: commands * 5 }
+        let (bytes_in, bytes_out, busy_ns) = (commands * 10, commands * 5, commands * 500_000);
+        Sample { at_ms, commands, bytes_in, bytes_out, busy_ns }
     }
 
     #[test]
@@ -91,7 +97,9 @@ mod tests {
             assert!(!rates.is_due(now_ms + 99));
         }
         let figures = rates.up_to(at(5_000, 2_000));
-        assert_eq!(figures, RateFigures { commands: 500, bytes_in: 5_000, bytes_out: 2_500 });
+        let wanted =
+            RateFigures { commands: 500, bytes_in: 5_000, bytes_out: 2_500, busy_permille: 250 };
+        assert_eq!(figures, wanted);
         let slower = rates.up_to(at(5_500, 2_000)).commands;
         assert!((300..400).contains(&slower), "{slower}");
         assert_eq!(rates.up_to(at(60_000, 2_000)), RateFigures::default());

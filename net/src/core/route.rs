@@ -8,14 +8,14 @@
 use pinion_ring::Key;
 use pinion_router::core_of_key;
 
-use super::batch::{Command, OWNER_ROUTED, Source, Work};
+use super::batch::{Command, OWNER_ROUTED, ParseLimits, Source, Work};
 use super::foreign::{Errand, kind};
 use super::gather::Part;
 use super::join::Join;
 use super::{Core, Transport};
-use crate::command::{self, Arguments, Reach, Spec, Spread};
+use crate::command::{self, Arguments, Reach, Settings, Spec, Spread};
 use crate::connection::Session;
-use crate::protocol::memcached;
+use crate::protocol::memcached::{self, binary};
 use crate::protocol::resp::Writer;
 
 /// What is done about a command.
@@ -26,6 +26,8 @@ enum Way {
     Cross(usize),
     /// Several cores execute it.
     Scatter(Vec<Part>, Join, Vec<u16>),
+    /// It is executed here, and asks all cores.
+    Survey,
     /// It waits for what other cores owe its connection.
     Await,
     /// It is refused.
@@ -77,6 +79,10 @@ impl<T: Transport> Core<T> {
                 if is_locked || !spec.accepts(args.len()) {
                     return false;
                 }
+                if connection.session.core_port && !concerns_node_of_cluster(spec, &args, settings)
+                {
+                    return false;
+                }
                 let place = |key: &[u8]| core_of_key(key, cores).index();
                 let way = way_of(spec, &args, me, usize::from(cores.count()), place);
                 within_session(way, spec, &args, &mut connection.session, connection.crossed, me)
@@ -87,14 +93,19 @@ impl<T: Transport> Core<T> {
                 }
                 let limits = &self.limits.memcached;
                 let place = |key: &[u8]| core_of_key(key, cores).index();
-                memcached_way(frame, limits, me, usize::from(cores.count()), place)
+                let way = memcached_way(frame, limits, me, usize::from(cores.count()), place);
+                if let (Way::Survey, 1..) = (&way, connection.crossed) { Way::Await } else { way }
             }
             Work::Binary => {
                 if !command::memcached::is_authenticated(settings, &connection.session) {
                     return false;
                 }
                 match owner {
-                    OWNER_ROUTED => all_cores(frame, usize::from(cores.count()), Join::First),
+                    OWNER_ROUTED if is_binary_of_all_cores(frame, &self.limits) => {
+                        all_cores(frame, usize::from(cores.count()), Join::First)
+                    }
+                    OWNER_ROUTED if connection.crossed > 0 => Way::Await,
+                    OWNER_ROUTED => Way::Here,
                     to => Way::Cross(usize::from(to)),
                 }
             }
@@ -110,7 +121,7 @@ impl<T: Transport> Core<T> {
 
     fn go(&mut self, number: usize, key: Key, way: Way, kind: u8, me: usize) -> bool {
         match way {
-            Way::Here => return false,
+            Way::Here | Way::Survey => return false,
             Way::Cross(to) if to == me => return false,
             Way::Cross(to) => self.cross(number, to),
             Way::Scatter(parts, join, order) => self.scatter(number, kind, parts, join, order),
@@ -170,6 +181,24 @@ impl<T: Transport> Core<T> {
     }
 }
 
+/// Whether a command on a core port may concern other cores. Clients of clusters ask every node
+/// what they want to know of all, and are sent to the right one, unless this serves their keys. But
+/// the parameters of the server are those of all cores.
+fn concerns_node_of_cluster(spec: &Spec, args: &Arguments<'_>, settings: &Settings) -> bool {
+    match spec.reach {
+        Reach::Subcommand if spec.name == "config" => args.len() > 1 && args.is(1, "SET"),
+        Reach::Key(_) | Reach::Keys(_) => !settings.redirects_on_core_ports(),
+        Reach::Subcommand => {
+            let found = (args.len() > 1).then(|| spec.subcommand(args.at(1))).flatten();
+            found.is_some_and(|found| matches!(found.find_reach(), Reach::Key(_) | Reach::Keys(_)))
+                && !settings.redirects_on_core_ports()
+        }
+        // What belongs to a transaction looks at the keys in it.
+        Reach::Here => !settings.redirects_on_core_ports(),
+        Reach::Cursor | Reach::All(_) | Reach::Survey | Reach::Debug => false,
+    }
+}
+
 /// Which way a command takes by its keys.
 fn way_of(
     spec: &'static Spec,
@@ -197,6 +226,12 @@ fn way_of(
             if index < args.len() { Way::Cross(place(args.at(index))) } else { Way::Here }
         }
         Reach::All(join) => all_cores(args.frame(), cores, join),
+        Reach::Survey => Way::Survey,
+        Reach::Debug if args.len() == 3 && args.is(1, "SET-ACTIVE-EXPIRE") => {
+            all_cores(args.frame(), cores, Join::First)
+        }
+        Reach::Debug if args.len() > 2 && args.is(1, "OBJECT") => Way::Cross(place(args.at(2))),
+        Reach::Debug => Way::Here,
         Reach::Keys(Spread::Together) => {
             let indices = command::key_indices(spec, *args);
             together(indices.map(|index| place(args.at(index))), me)
@@ -224,6 +259,17 @@ fn together(mut places: impl Iterator<Item = usize>, me: usize) -> Way {
         Way::Cross(first)
     } else {
         Way::Refuse(CROSS.to_owned())
+    }
+}
+
+/// Whether a request of memcached's binary protocol changes something on each core.
+fn is_binary_of_all_cores(frame: &[u8], limits: &ParseLimits) -> bool {
+    let limits = limits.binary(false);
+    match binary::parse(frame, &mut binary::Progress::default(), &limits) {
+        binary::Parse::Complete { request, .. } => {
+            command::memcached::is_binary_of_all_cores(&request)
+        }
+        _ => false,
     }
 }
 
@@ -276,6 +322,7 @@ fn within_session(
             Way::Scatter(_, Join::First, ref order) if order.is_empty() && crossed > 0 => {
                 Way::Await
             }
+            Way::Survey if crossed > 0 => Way::Await,
             way => way,
         };
     };
@@ -336,6 +383,7 @@ fn memcached_way(
     match request {
         memcached::Request::Get { keys, .. } | memcached::Request::GetAndTouch { keys, .. } => {
             let mut groups: Vec<(usize, Vec<u8>)> = Vec::new();
+            let mut order = Vec::with_capacity(keys.len());
             // What precedes the keys is the same in each part.
             let keys_start = command::memcached::keys_start(frame);
             for key in keys {
@@ -345,6 +393,7 @@ fn memcached_way(
                     groups.push((core, frame[..keys_start].to_vec()));
                     groups.len() - 1
                 });
+                order.push(group as u16);
                 groups[group].1.extend_from_slice(b" ");
                 groups[group].1.extend_from_slice(key);
             }
@@ -358,9 +407,13 @@ fn memcached_way(
                 frame.extend_from_slice(b"\r\n");
                 Part { core, frame }
             });
-            Way::Scatter(parts.collect(), Join::Lines, Vec::new())
+            Way::Scatter(parts.collect(), Join::Lines, order)
         }
         memcached::Request::FlushAll { .. } => all_cores(frame, cores, Join::First),
+        request if command::memcached::is_of_all_cores(&request) => {
+            all_cores(frame, cores, Join::First)
+        }
+        memcached::Request::Stats { .. } => Way::Survey,
         memcached::Request::Meta(meta) => {
             match command::memcached::plain_key(&meta, &mut decoded) {
                 Some(key) => Way::Cross(place(key)),

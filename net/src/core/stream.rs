@@ -54,11 +54,14 @@ impl<T: Transport> Core<T> {
             return;
         }
         let input = &connection.input;
+        // What another core stores is collected in the input, and goes there as a whole.
+        let (limits, lanes) = (&self.limits, &self.lanes);
+        let is_mine = |key: &[u8]| lanes.is_none() || limits.is_mine(key);
         let found = match &connection.progress {
             Progress::Resp(progress) => {
                 let args = self.batch.spare_args();
                 resp::parse_open(input, progress, args)
-                    .and_then(|open| large::of_resp(&mut self.shard, input, args, &open))
+                    .and_then(|open| large::of_resp(&mut self.shard, input, args, &open, is_mine))
             }
             // Who may not use the port takes no memory of the shard.
             Progress::Memcached(_) | Progress::Binary(_)
@@ -70,8 +73,12 @@ impl<T: Transport> Core<T> {
                 None
             }
             Progress::Memcached(progress) => memcached::parse_open(input, progress)
-                .and_then(|(request, open)| large::of_memcached(&mut self.shard, &request, &open)),
-            Progress::Binary(progress) => large::of_binary(&mut self.shard, input, progress),
+                .and_then(|(request, open)| {
+                    large::of_memcached(&mut self.shard, &request, &open, is_mine)
+                }),
+            Progress::Binary(progress) => {
+                large::of_binary(&mut self.shard, input, progress, is_mine)
+            }
             Progress::Undecided => None,
         };
         let Some(large::Found { inbound, value_start }) = found else { return };

@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use pinion_engine::{KeyHash, PinnedValue, Shard};
+use pinion_engine::{DATABASES, KeyHash, PinnedValue, Shard};
 use pinion_ring::{EndReason, Event, Key, Wait};
 
 use super::accept::{Rate, Spare};
@@ -115,6 +116,10 @@ pub struct Core<T: Transport> {
     pub(super) clock: Clock,
     /// The time of this turn, twice.
     now_ns: u64,
+    /// Time spent looking for work in vain, without sleeping.
+    pub(super) spun_ns: u64,
+    /// Whether the last turn has found nothing to do.
+    was_idle: bool,
     pub(super) now_ms: u64,
     pub(super) options: CoreOptions,
     pub(super) inbox: Inbox,
@@ -122,7 +127,7 @@ pub struct Core<T: Transport> {
     /// Listeners that rest after a failure, until the time given.
     pub(super) resting: Vec<(u32, u64)>,
     /// How fast connections may come.
-    pub(super) accept_rate: Rate,
+    pub(super) accept_rate: Arc<Rate>,
     /// A descriptor to be given up when there is no other.
     pub(super) spare: Spare,
     /// Where the look for quiet connections goes on.
@@ -178,13 +183,15 @@ impl<T: Transport> Core<T> {
             pause: None,
             postponed: Vec::new(),
             now_ns: clock.now_ns(),
+            spun_ns: 0,
+            was_idle: false,
             now_ms: clock.now_ms(),
             clock,
             options,
             inbox,
             next_connection_id: 0,
             resting: Vec::new(),
-            accept_rate: Rate::default(),
+            accept_rate: Arc::default(),
             spare: Spare::new(),
             quiet: Look::default(),
             age: AgeLook::default(),
@@ -196,6 +203,8 @@ impl<T: Transport> Core<T> {
 
     /// Joins the core with others, before its first turn.
     pub fn join(&mut self, lanes: Lanes) {
+        self.server.slowlog.number_by(lanes.slow_numbers());
+        self.accept_rate = lanes.accept_rate();
         self.lanes = (lanes.cores().count() > 1).then_some(lanes);
     }
 
@@ -229,8 +238,11 @@ impl<T: Transport> Core<T> {
         let wait = if wait == Wait::No || self.may_sleep() { wait } else { Wait::No };
         self.transport.enter(wait)?;
         self.wake_up();
-        self.now_ns = self.clock.now_ns();
+        let before_ns = std::mem::replace(&mut self.now_ns, self.clock.now_ns());
         self.now_ms = self.now_ns / 1_000_000;
+        if self.was_idle && wait == Wait::No {
+            self.spun_ns += self.now_ns - before_ns;
+        }
         if self.flush_at_ms.is_some_and(|at_ms| self.now_ms >= at_ms) {
             self.flush_at_ms = None;
             self.shard.flush();
@@ -276,6 +288,11 @@ impl<T: Transport> Core<T> {
         if worked && self.rates.is_due(self.now_ms) {
             self.rates.take(self.sample());
             self.server.memory_peak_bytes = self.used_bytes().max(self.server.memory_peak_bytes);
+            if let Some(lanes) = &self.lanes {
+                for db in 0..DATABASES {
+                    lanes.tell_items(db, self.shard.database_stats(db as u8).items);
+                }
+            }
         }
         let maintained = self.maintain_shard();
         if let Some(errand) = self.shard.errand() {
@@ -283,6 +300,7 @@ impl<T: Transport> Core<T> {
         }
         let more = behind || maintained || self.has_more() || self.budget.has_more();
         let ended = self.has_ended(exhausted);
+        self.was_idle = !worked && !more;
         Ok(Turn { worked, more: more || self.is_settling(), ended })
     }
 
@@ -484,6 +502,11 @@ impl<T: Transport> Core<T> {
                 }
                 CoreMessage::Returned(returned) => self.shard.take_back(returned),
                 CoreMessage::Reload(reload) => self.reload(*reload),
+                CoreMessage::Find { wanted, to } => {
+                    let found = self.find(&wanted);
+                    // Who has asked may have waited for long enough.
+                    let _ = to.send((usize::from(self.options.settings.core), found));
+                }
                 CoreMessage::Stop => self.stop(),
             }
         }

@@ -38,6 +38,7 @@ impl Server {
     pub fn launch(flags: &[&str]) -> Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pinion"));
         command.args(if flags.contains(&"--memory") { &[][..] } else { &["--memory", "256MiB"] });
+        command.args(on_wanted_cores(flags));
         command.args(in_wanted_network(flags));
         Server::spawn(command)
     }
@@ -128,6 +129,14 @@ fn in_wanted_network<'a>(flags: &[&'a str]) -> Vec<&'a str> {
     }
     let replace = |&flag: &&'a str| if flag == "glommio" { "bare" } else { flag };
     flags.iter().map(replace).chain(["--network", "epoll"]).collect()
+}
+
+/// The cores that `PINION_TEST_CORES` asks for, such as `0,1,0,1`, unless a test names its own.
+pub fn on_wanted_cores(flags: &[&str]) -> Vec<String> {
+    match std::env::var("PINION_TEST_CORES") {
+        Ok(cores) if !flags.contains(&"--cores") => vec!["--cores".to_owned(), cores],
+        _ => Vec::new(),
+    }
 }
 
 /// Runs a server that is expected to end by itself; its exit code and what it complained of.

@@ -5,6 +5,7 @@ use super::super::spec::{Reach, Spec};
 use super::auth::{BAD_NAME, is_plain};
 use super::clients;
 use crate::connection::ReplyMode;
+use crate::core::Join;
 use crate::protocol::number;
 use crate::protocol::resp::Writer;
 
@@ -58,6 +59,7 @@ pub(super) const SUBCOMMANDS: &[Spec] = &[
         .flags("admin noscript loading stale")
         .categories("@admin @slow @dangerous @connection")
         .since("2.9.50")
+        .reach(Reach::All(Join::First))
         .summary("Holds commands back for some time, all or those that write."),
     Spec::new("reply", 3, reply)
         .flags("noscript loading stale")
@@ -83,6 +85,7 @@ pub(super) const SUBCOMMANDS: &[Spec] = &[
         .categories("@admin @slow @dangerous @connection")
         .since("6.2.0")
         .cost("O(N) in the number of connections held back")
+        .reach(Reach::All(Join::First))
         .summary("Ends CLIENT PAUSE before its time."),
 ];
 

@@ -49,7 +49,9 @@ fn memory_limit(context: &mut Context<'_>, mut args: Tokens<'_>) {
         "MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m"
     } else if mib > LIMIT_MIB_MAX {
         "MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes"
-    } else if context.memory.set(mib << 20, context.shard).is_err() {
+    } else if context.memory.divide(mib << 20, context.settings.memory_bytes_max()).is_err()
+        || context.memory.set(mib << 20, context.shard).is_err()
+    {
         "MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust"
     } else {
         return Writer::new(context.out).line("OK");

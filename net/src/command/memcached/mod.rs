@@ -38,8 +38,8 @@ mod text;
 use super::age;
 use super::context::{Context, Flow};
 use crate::protocol::memcached::{
-    KeyBuffer, Limits, Meta, Parse, Progress, Request, RequestError, StatForm, Store, StoreVerb,
-    VALUE_TOO_LARGE, Writer, binary as protocol, parse, parse_flags,
+    Administration, KeyBuffer, Limits, Meta, Parse, Progress, Request, RequestError, StatForm,
+    Store, StoreVerb, Tokens, VALUE_TOO_LARGE, Writer, binary as protocol, parse, parse_flags,
 };
 
 pub use auth::{Credentials, is_authenticated};
@@ -73,8 +73,28 @@ pub fn is_plain(request: &Request<'_>) -> bool {
     match request {
         Request::Get { keys, .. } | Request::GetAndTouch { keys, .. } => keys.len() == 1,
         Request::Meta(_) => first_key(request).is_some(),
-        Request::FlushAll { .. } => false,
+        Request::FlushAll { .. } | Request::Stats { .. } => false,
+        Request::Administration { verb: Administration::MemoryLimit, .. } => false,
         _ => true,
+    }
+}
+
+/// Whether a request without keys changes something on each core.
+pub fn is_of_all_cores(request: &Request<'_>) -> bool {
+    match *request {
+        Request::FlushAll { .. }
+        | Request::Administration { verb: Administration::MemoryLimit, .. } => true,
+        Request::Stats { mut args } => args.next() == Some(b"reset"),
+        _ => false,
+    }
+}
+
+/// The same of a request of the binary protocol.
+pub fn is_binary_of_all_cores(request: &protocol::Request<'_>) -> bool {
+    match request.command {
+        protocol::Command::Flush { .. } => true,
+        protocol::Command::Stat => Tokens::new(request.key).next() == Some(b"reset"),
+        _ => false,
     }
 }
 

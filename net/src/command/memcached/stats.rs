@@ -20,19 +20,13 @@ pub(super) fn run(context: &mut Context<'_>, mut args: Tokens<'_>, form: StatFor
             let query = ClientsQuery::new(action, ClientFilter::default());
             return Flow::Clients(Box::new(query));
         }
-        b"cores" => cores(context, form),
+        b"cores" => return Flow::Ask(Box::new(InfoRequest::MemcachedCores(form))),
         b"reset" => {
             context.counters.reset();
             done(context, form, "RESET");
         }
         b"items" => Statistics::new(context.out, form).end(),
-        b"slabs" => {
-            let log_bytes = context.shard.stats().log_bytes;
-            let mut statistics = Statistics::new(context.out, form);
-            statistics.add("active_slabs", 0);
-            statistics.add("total_malloced", log_bytes);
-            statistics.end();
-        }
+        b"slabs" => return Flow::Ask(Box::new(InfoRequest::MemcachedSlabs(form))),
         b"sizes" => {
             let mut statistics = Statistics::new(context.out, form);
             statistics.add("sizes_status", "disabled");
@@ -63,24 +57,6 @@ fn refuse(context: &mut Context<'_>, form: StatForm, text: &str) {
             Reply::to(tag, status).write(context.out, status.text().as_bytes());
         }
     }
-}
-
-/// What each core has done, and what its shard holds.
-fn cores(context: &mut Context<'_>, form: StatForm) {
-    let (counters, shard) = (*context.counters, context.shard.stats());
-    let mut statistics = Statistics::new(context.out, form);
-    for (name, value) in [
-        ("0:commands", counters.commands),
-        ("0:get_hits", counters.hits),
-        ("0:get_misses", counters.misses),
-        ("0:turns", counters.turns),
-        ("0:items", shard.items),
-        ("0:bytes", shard.live_bytes),
-        ("0:evictions", shard.counters.evictions),
-    ] {
-        statistics.add(name, value);
-    }
-    statistics.end();
 }
 
 /// Statistics by the prefix of keys, which are not collected.

@@ -44,7 +44,7 @@ impl Variable {
         let settings = &context.settings;
         match self {
             Variable::LatencyThreshold => settings.latency_threshold_ms.to_string().into_bytes(),
-            Variable::MaxMemory => context.memory.division().memory_bytes.to_string().into_bytes(),
+            Variable::MaxMemory => context.memory.division().whole_bytes.to_string().into_bytes(),
             Variable::Password => settings.password.clone(),
             Variable::SlowlogEntries => settings.slowlog_entries_max.to_string().into_bytes(),
             Variable::SlowlogThreshold => settings.slowlog_threshold_us.to_string().into_bytes(),
@@ -77,14 +77,26 @@ impl Variable {
         }
     }
 
+    /// Checks whether a value may take effect now. All cores come to the same answer, so that none
+    /// refuses what others have done.
+    fn check(self, context: &Context<'_>, value: &[u8], number: i64) -> Result<(), String> {
+        match self {
+            Variable::MaxMemory => {
+                let bytes_max = context.settings.memory_bytes_max();
+                context.memory.divide(number as u64, bytes_max).map(|_| ())
+            }
+            Variable::Password if value.is_empty() && context.settings.needs_password => {
+                Err("the server listens beyond loopback (--protected-mode)".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Lets a value that was checked take effect.
     fn set(self, context: &mut Context<'_>, value: &[u8], number: i64) -> Result<(), String> {
         match self {
             Variable::LatencyThreshold => context.settings.latency_threshold_ms = number as u64,
             Variable::MaxMemory => return context.memory.set(number as u64, context.shard),
-            Variable::Password if value.is_empty() && context.settings.needs_password => {
-                return Err("the server listens beyond loopback (--protected-mode)".to_owned());
-            }
             Variable::Password => context.settings.password = value.to_vec(),
             Variable::SlowlogEntries => {
                 context.settings.slowlog_entries_max = number as usize;
@@ -164,7 +176,8 @@ pub(super) fn set(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
         if changes.iter().any(|change| change.0 == variable) {
             return refuse(context, &name, "duplicate parameter");
         }
-        match variable.parse(value) {
+        let checked = variable.parse(value);
+        match checked.and_then(|number| variable.check(context, value, number).map(|()| number)) {
             Ok(number) => changes.push((variable, index, number)),
             Err(reason) => return refuse(context, &name, &reason),
         }

@@ -2,7 +2,9 @@
 
 use super::super::container;
 use super::super::spec::{KeySpec, Reach, Spec};
-use super::{command, config, debug, info, keyspace, latency, memory, shutdown, slowlog, time};
+use super::{
+    command, config, cores, debug, info, keyspace, latency, memory, shutdown, slowlog, time,
+};
 use crate::core::Join;
 
 /// The family.
@@ -85,6 +87,7 @@ pub(in super::super) const COMMANDS: &[Spec] = &[
                 .categories("@admin @slow @dangerous")
                 .since("2.0.0")
                 .cost("O(N) in the number of commands")
+                .reach(Reach::All(Join::First))
                 .summary("Lets the counters of INFO begin anew."),
             Spec::new("set", -4, config::set)
                 .flags("admin noscript loading stale")
@@ -94,6 +97,14 @@ pub(in super::super) const COMMANDS: &[Spec] = &[
                 .cost("O(N) in the number of parameters")
                 .summary("Sets parameters, all or none."),
         ]),
+    Spec::new("cores", 1, cores)
+        .flags("loading stale")
+        .categories("@slow @dangerous")
+        .tips("nondeterministic_output")
+        .since("7.4.0")
+        .cost("O(N) in the number of cores, on the control thread")
+        .reach(Reach::Survey)
+        .summary("Tells what each core of the server does and holds."),
     Spec::new("dbsize", 1, keyspace::dbsize)
         .flags("readonly fast")
         .categories("@keyspace @read @fast")
@@ -103,6 +114,7 @@ pub(in super::super) const COMMANDS: &[Spec] = &[
         .flags("admin noscript loading stale")
         .categories("@admin @slow @dangerous")
         .cost("Depends on the subcommand")
+        .reach(Reach::Debug)
         .summary("Does what test suites ask for, if the server allows it."),
     Spec::new("flushall", -1, keyspace::flushall)
         .flags("write")
@@ -119,6 +131,7 @@ pub(in super::super) const COMMANDS: &[Spec] = &[
         .categories("@slow @dangerous")
         .tips("nondeterministic_output request_policy:all_shards response_policy:special")
         .cost("O(N) in the number of commands, on the control thread")
+        .reach(Reach::Survey)
         .summary("Tells how the server does."),
     Spec::new("latency", -2, container)
         .categories("@slow")
@@ -130,12 +143,14 @@ pub(in super::super) const COMMANDS: &[Spec] = &[
                 .categories("@admin @slow @dangerous")
                 .tips("request_policy:all_nodes response_policy:all_succeeded")
                 .since("2.8.13")
+                .reach(Reach::Survey)
                 .summary("Forgets latency events."),
             Spec::new("graph", 3, latency::graph)
                 .flags("admin noscript loading stale")
                 .categories("@admin @slow @dangerous")
                 .tips("nondeterministic_output request_policy:all_nodes response_policy:special")
                 .since("2.8.13")
+                .reach(Reach::Survey)
                 .summary("Draws a latency event over time."),
             Spec::new("help", 2, latency::help)
                 .flags("loading stale")
@@ -147,18 +162,21 @@ pub(in super::super) const COMMANDS: &[Spec] = &[
                 .categories("@admin @slow @dangerous")
                 .tips("nondeterministic_output request_policy:all_nodes response_policy:special")
                 .since("2.8.13")
+                .reach(Reach::Survey)
                 .summary("Lists the seconds of a latency event."),
             Spec::new("doctor", 2, latency::doctor)
                 .flags("admin noscript loading stale")
                 .categories("@admin @slow @dangerous")
                 .tips("nondeterministic_output request_policy:all_nodes response_policy:special")
                 .since("2.8.13")
+                .reach(Reach::Survey)
                 .summary("Tells in words which latency events there were."),
             Spec::new("latest", 2, latency::latest)
                 .flags("admin noscript loading stale")
                 .categories("@admin @slow @dangerous")
                 .tips("nondeterministic_output request_policy:all_nodes response_policy:special")
                 .since("2.8.13")
+                .reach(Reach::Survey)
                 .summary("Tells the latest second of each latency event."),
         ]),
     Spec::new("memory", -2, container)
@@ -175,16 +193,19 @@ pub(in super::super) const COMMANDS: &[Spec] = &[
                 .categories("@slow")
                 .tips("nondeterministic_output request_policy:all_shards response_policy:special")
                 .since("4.0.0")
+                .reach(Reach::Survey)
                 .summary("Tells in words how the memory is used."),
             Spec::new("purge", 2, memory::purge)
                 .categories("@slow")
                 .tips("request_policy:all_shards response_policy:all_succeeded")
                 .since("4.0.0")
+                .reach(Reach::Here)
                 .summary("Lets the allocator give back what is free."),
             Spec::new("stats", 2, memory::stats)
                 .categories("@slow")
                 .tips("nondeterministic_output request_policy:all_shards response_policy:special")
                 .since("4.0.0")
+                .reach(Reach::Survey)
                 .summary("Tells what the memory is used for."),
             Spec::new("usage", -3, memory::usage)
                 .flags("readonly")
@@ -214,6 +235,7 @@ pub(in super::super) const COMMANDS: &[Spec] = &[
                 .categories("@admin @slow @dangerous")
                 .tips("request_policy:all_nodes response_policy:agg_sum nondeterministic_output")
                 .since("2.2.12")
+                .reach(Reach::Survey)
                 .summary("Counts the slow commands that are kept."),
             Spec::new("help", 2, slowlog::help)
                 .flags("loading stale")
@@ -226,6 +248,7 @@ pub(in super::super) const COMMANDS: &[Spec] = &[
                 .tips("request_policy:all_nodes nondeterministic_output")
                 .since("2.2.12")
                 .cost("O(N) in the number of entries")
+                .reach(Reach::Survey)
                 .summary("Lists the latest slow commands."),
         ]),
     Spec::new("swapdb", 3, keyspace::swapdb)

@@ -14,8 +14,9 @@ use super::context::{Arguments, Context, Flow, printable};
 use crate::clock;
 use crate::core::InfoRequest;
 
+pub use latency::{Latency, LatencyQuestion};
 pub(super) use list::COMMANDS;
-pub use slowlog::{Slowlog, kept_args};
+pub use slowlog::{SlowCommand, Slowlog, kept_args, write_latest};
 pub(super) use slowlog::{TIMED_ARGS_MIN, TIMES_ALL_BELOW_US};
 pub use state::{Base, ServerState, Timed};
 
@@ -24,6 +25,11 @@ fn info(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     let view = context.settings.cluster.as_ref().filter(|_| context.session.core_port);
     let core_port = view.map(|view| view.port());
     Flow::Ask(Box::new(InfoRequest::Info { sections, resp3: context.session.resp3, core_port }))
+}
+
+/// CORES: of each core what it does and holds.
+fn cores(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
+    Flow::Ask(Box::new(InfoRequest::Cores { resp3: context.session.resp3 }))
 }
 
 /// TIME: Unix time as seconds and microseconds.

@@ -9,10 +9,14 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::super::context::{Arguments, Context, Flow, printable};
 use crate::clock;
+use crate::core::InfoRequest;
 use crate::protocol::number;
+use crate::protocol::resp::Writer;
 
 /// Thresholds below this make every command timed.
 pub(crate) const TIMES_ALL_BELOW_US: i64 = 1_000;
@@ -26,7 +30,7 @@ pub(super) const ENTRIES_MAX: usize = 16 * 1024;
 
 /// A command that took long.
 #[derive(Clone, Debug)]
-struct Entry {
+pub struct SlowCommand {
     id: u64,
     unix_s: u64,
     taken_us: u64,
@@ -39,8 +43,9 @@ struct Entry {
 #[derive(Clone, Debug, Default)]
 pub struct Slowlog {
     /// The latest first.
-    entries: VecDeque<Entry>,
-    next_id: u64,
+    entries: VecDeque<SlowCommand>,
+    /// The number of the next, of all cores: so numbers tell which of two is the later one.
+    next_id: Arc<AtomicU64>,
 }
 
 impl Slowlog {
@@ -53,10 +58,19 @@ impl Slowlog {
         entries_max: usize,
     ) {
         let unix_s = clock::unix_ms() / 1_000;
-        let (id, name) = (self.next_id, name.to_vec());
-        self.next_id += 1;
-        self.entries.push_front(Entry { id, unix_s, taken_us, args, address, name });
+        let (id, name) = (self.next_id.fetch_add(1, Ordering::Relaxed), name.to_vec());
+        self.entries.push_front(SlowCommand { id, unix_s, taken_us, args, address, name });
         self.entries.truncate(entries_max.min(ENTRIES_MAX));
+    }
+
+    /// Takes numbers from where other cores take theirs.
+    pub fn number_by(&mut self, next_id: Arc<AtomicU64>) {
+        self.next_id = next_id;
+    }
+
+    /// Copies of the latest, that first: O(count).
+    pub fn latest(&self, count: usize) -> Vec<SlowCommand> {
+        self.entries.iter().take(count).cloned().collect()
     }
 
     /// Forgets the oldest beyond `entries_max`.
@@ -127,10 +141,16 @@ pub(super) fn get(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
         },
         _ => GET_DEFAULT,
     };
-    let entries = &context.server.slowlog.entries;
-    let mut reply = crate::protocol::resp::Writer::new(context.out, context.session.version());
-    reply.array(count.min(entries.len()));
-    for entry in entries.iter().take(count) {
+    let count = count.min(context.settings.slowlog_entries_max);
+    Flow::Ask(Box::new(InfoRequest::Slowlog { count, resp3: context.session.resp3 }))
+}
+
+/// Writes the latest of the commands that cores have kept.
+pub fn write_latest(mut entries: Vec<SlowCommand>, count: usize, reply: &mut Writer<'_>) {
+    entries.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.id));
+    entries.truncate(count);
+    reply.array(entries.len());
+    for entry in &entries {
         reply.array(6);
         reply.integer(entry.id as i64);
         reply.integer(entry.unix_s as i64);
@@ -141,13 +161,10 @@ pub(super) fn get(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
         reply.bulk(address.as_bytes());
         reply.bulk(&entry.name);
     }
-    Flow::Continue
 }
 
 pub(super) fn len(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
-    let entries = context.server.slowlog.len() as i64;
-    context.reply().integer(entries);
-    Flow::Continue
+    Flow::Ask(Box::new(InfoRequest::SlowlogLength { resp3: context.session.resp3 }))
 }
 
 pub(super) fn reset(context: &mut Context<'_>, _: &Arguments<'_>) -> Flow {
@@ -205,7 +222,28 @@ mod tests {
         for taken_us in 0..5 {
             slowlog.push(taken_us, Vec::new(), (None, b""), 3);
         }
-        let ids: Vec<u64> = slowlog.entries.iter().map(|entry| entry.id).collect();
-        assert_eq!(ids, [4, 3, 2]);
+        let ids = |entries: &[SlowCommand]| -> Vec<u64> {
+            entries.iter().map(|entry| entry.id).collect()
+        };
+        assert_eq!(ids(&slowlog.latest(9)), [4, 3, 2]);
+        assert_eq!(ids(&slowlog.latest(1)), [4]);
+    }
+
+    #[test]
+    fn the_latest_of_all_cores_are_told() {
+        let (mut one, mut two) = (Slowlog::default(), Slowlog::default());
+        let numbers = Arc::new(AtomicU64::new(7));
+        one.number_by(Arc::clone(&numbers));
+        two.number_by(numbers);
+        for is_one in [true, false, false, true] {
+            let log = if is_one { &mut one } else { &mut two };
+            log.push(1, Vec::new(), (None, b""), 10);
+        }
+        let mut out = Vec::new();
+        let mut writer = Writer::new(&mut out, crate::protocol::resp::Version::Resp2);
+        write_latest([two.latest(3), one.latest(3)].concat(), 3, &mut writer);
+        let text = String::from_utf8(out).expect("text");
+        let ids = text.split("*6\r\n:").skip(1).map(|entry| entry.split('\r').next());
+        assert_eq!(ids.map(Option::unwrap_or_default).collect::<Vec<_>>(), ["10", "9", "8"]);
     }
 }
