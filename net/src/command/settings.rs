@@ -133,12 +133,6 @@ impl Settings {
         self.memory_bytes_max.load(Ordering::Relaxed)
     }
 
-    /// Whether a connection on a core port is sent to the core of its keys.
-    #[inline]
-    pub fn redirects_on_core_ports(&self) -> bool {
-        self.cluster.as_ref().is_some_and(|view| view.redirects)
-    }
-
     /// Whether this is the password. Takes the same time wherever the two differ first; that the
     /// lengths differ may be seen from it.
     pub fn is_password(&self, given: &[u8]) -> bool {

@@ -244,11 +244,8 @@ impl<T: Transport> Core<T> {
             // It is refused, and other cores let in whom this one has let in.
             return false;
         }
-        if session.core_port && settings.redirects_on_core_ports() {
-            // A core port answers for other cores' keys by itself.
-            return owner == OWNER_ROUTED && self.route(number);
-        }
-        if owner == OWNER_ROUTED || !session.is_plain() {
+        // A core port answers for other cores' keys by itself, or does not.
+        if owner == OWNER_ROUTED || session.core_port || !session.is_plain() {
             return self.route(number);
         }
         self.cross(number, usize::from(owner));
@@ -266,7 +263,7 @@ impl<T: Transport> Core<T> {
         }
         let work = match flow {
             Flow::Later(task) => tasks::Work::Task(task),
-            Flow::Clients(query) if query.is_wide() && self.asks_all_cores(key) => {
+            Flow::Clients(query) if query.is_wide() && self.speaks_for_all(key) => {
                 return self.scatter_clients(key, *query, muted);
             }
             Flow::Clients(query) => tasks::Work::Clients(query),
@@ -286,11 +283,11 @@ impl<T: Transport> Core<T> {
         self.put_back(number + 1, key);
     }
 
-    /// Whether a look at connections, on behalf of this one, is one at those of all cores. A node of
-    /// a cluster knows its own: clients of clusters ask all nodes.
-    fn asks_all_cores(&mut self, key: Key) -> bool {
-        self.lanes.is_some()
-            && self.connections.find(key).is_some_and(|connection| !connection.session.core_port)
+    /// Whether commands of a connection that look at connections look at those of other cores, too:
+    /// a core port is a node of its own.
+    fn speaks_for_all(&mut self, key: Key) -> bool {
+        let is_node = self.connections.find(key).is_some_and(|found| found.session.core_port);
+        self.lanes.is_some() && !is_node
     }
 
     /// The bytes of a command of the batch.

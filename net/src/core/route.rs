@@ -12,14 +12,14 @@ use super::batch::{Command, OWNER_ROUTED, ParseLimits, Source, Work};
 use super::foreign::{Errand, kind};
 use super::gather::Part;
 use super::join::Join;
-use super::{Core, Transport};
-use crate::command::{self, Arguments, Reach, Settings, Spec, Spread};
+use super::{Core, Transport, node};
+use crate::command::{self, Arguments, Reach, Spec, Spread};
 use crate::connection::Session;
 use crate::protocol::memcached::{self, binary};
 use crate::protocol::resp::Writer;
 
 /// What is done about a command.
-enum Way {
+pub(super) enum Way {
     /// It is executed here.
     Here,
     /// Another core executes it.
@@ -79,12 +79,11 @@ impl<T: Transport> Core<T> {
                 if is_locked || !spec.accepts(args.len()) {
                     return false;
                 }
-                if connection.session.core_port && !concerns_node_of_cluster(spec, &args, settings)
-                {
-                    return false;
-                }
                 let place = |key: &[u8]| core_of_key(key, cores).index();
-                let way = way_of(spec, &args, me, usize::from(cores.count()), place);
+                let way = match settings.cluster.as_deref() {
+                    Some(view) if connection.session.core_port => node::way_of(view, spec, &args),
+                    _ => way_of(spec, &args, me, usize::from(cores.count()), place),
+                };
                 within_session(way, spec, &args, &mut connection.session, connection.crossed, me)
             }
             Work::Memcached => {
@@ -181,24 +180,6 @@ impl<T: Transport> Core<T> {
     }
 }
 
-/// Whether a command on a core port may concern other cores. Clients of clusters ask every node
-/// what they want to know of all, and are sent to the right one, unless this serves their keys. But
-/// the parameters of the server are those of all cores.
-fn concerns_node_of_cluster(spec: &Spec, args: &Arguments<'_>, settings: &Settings) -> bool {
-    match spec.reach {
-        Reach::Subcommand if spec.name == "config" => args.len() > 1 && args.is(1, "SET"),
-        Reach::Key(_) | Reach::Keys(_) => !settings.redirects_on_core_ports(),
-        Reach::Subcommand => {
-            let found = (args.len() > 1).then(|| spec.subcommand(args.at(1))).flatten();
-            found.is_some_and(|found| matches!(found.find_reach(), Reach::Key(_) | Reach::Keys(_)))
-                && !settings.redirects_on_core_ports()
-        }
-        // What belongs to a transaction looks at the keys in it.
-        Reach::Here => !settings.redirects_on_core_ports(),
-        Reach::Cursor | Reach::All(_) | Reach::Survey | Reach::Debug => false,
-    }
-}
-
 /// Which way a command takes by its keys.
 fn way_of(
     spec: &'static Spec,
@@ -274,7 +255,7 @@ fn is_binary_of_all_cores(frame: &[u8], limits: &ParseLimits) -> bool {
 }
 
 /// The same request for all cores.
-fn all_cores(frame: &[u8], cores: usize, join: Join) -> Way {
+pub(super) fn all_cores(frame: &[u8], cores: usize, join: Join) -> Way {
     let parts = (0..cores).map(|core| Part { core, frame: frame.to_vec() }).collect();
     Way::Scatter(parts, join, Vec::new())
 }
@@ -333,6 +314,8 @@ fn within_session(
             }
             let (keys, watched) = (transaction.core(), session.watches.core());
             match (keys, watched) {
+                // Keys of several slots on a core port: EXEC refuses them.
+                _ if transaction.is_crossed() => Way::Here,
                 (Some(keys), Some(watched)) if keys != watched => {
                     Way::Refuse(CROSS_EXEC.to_owned())
                 }
