@@ -284,9 +284,9 @@ fn what_changes_a_server_changes_all_cores() {
     assert_eq!(clients[0].call(&["SELECT", "0"]), ok());
     assert_eq!(clients[1].call(&["DEBUG", "SET-ACTIVE-EXPIRE", "0"]), ok());
     for key in 0..40 {
-        clients[key % 4].call(&["SET", &format!("k{key}"), "v", "PX", "1"]);
+        clients[key % 4].call(&["SET", &format!("k{key}"), "v", "PX", "500"]);
     }
-    std::thread::sleep(Duration::from_millis(30));
+    std::thread::sleep(Duration::from_millis(550));
     assert_eq!(clients[2].call(&["DBSIZE"]), Reply::Integer(40), "nobody has looked at them");
     assert_eq!(clients[2].call(&["DEBUG", "SET-ACTIVE-EXPIRE", "1"]), ok());
 

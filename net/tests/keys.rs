@@ -362,7 +362,7 @@ fn checksum(bytes: &[u8]) -> u64 {
 fn scan_takes_its_options_as_redis_does() {
     let server = Server::start(&[]);
     let mut client = server.client();
-    assert_eq!(scan(&mut client, "0", &[]), ("0".into(), Vec::new()));
+    assert!(scan_all(&mut client, &[]).is_empty());
     fill(&mut client, 0..1_000);
     let all = scan_all(&mut client, &[]);
     assert_eq!(all.len(), 1_000);

@@ -84,7 +84,7 @@ fn push(stream: &mut TcpStream, bytes: &[u8]) {
 
 #[test]
 fn clients_that_do_not_read_stay_within_the_share_and_hurt_nobody_else() {
-    let server = Server::start(&["--memory", "128MiB"]);
+    let server = Server::start(&["--cores", "0", "--memory", "128MiB"]);
     fill(&server, "small", 120_000, 1_000);
     let mut client = server.client();
     let value = vec![b'b'; 32_000];
@@ -129,7 +129,7 @@ fn clients_that_do_not_read_stay_within_the_share_and_hurt_nobody_else() {
 
 #[test]
 fn what_clients_need_is_taken_back_from_items_and_lent_again() {
-    let server = Server::start(&["--memory", "128MiB"]);
+    let server = Server::start(&["--cores", "0", "--memory", "128MiB"]);
     let mut client = server.client();
     fill(&server, "small", 140_000, 1_000);
     let value = vec![b'b'; 32_000];
@@ -208,7 +208,7 @@ fn requests_that_nobody_has_room_for_are_refused_with_an_error() {
 
 #[test]
 fn a_reply_larger_than_all_buffers_is_refused_and_the_connection_goes_on() {
-    let server = Server::start(&["--memory", "128MiB"]);
+    let server = Server::start(&["--cores", "0", "--memory", "128MiB"]);
     let (mut client, mut text) = (server.client(), server.memcached());
     // Values that are copied into the reply; longer ones are sent from where they lie.
     let value = vec![b'v'; 32 << 10];

@@ -161,7 +161,9 @@ fn signals_end_it_with_connections_open_and_busy() {
             let started = AtomicBool::new(false);
             std::thread::scope(|scope| {
                 for _ in 0..4 {
-                    let client = server.client();
+                    let mut client = server.client();
+                    // Who is still to be accepted when the end begins is refused.
+                    assert_eq!(client.call(&["PING"]), pong());
                     scope.spawn(|| keep_busy(client, &started));
                 }
                 while !started.load(Ordering::Relaxed) {
@@ -269,7 +271,6 @@ fn a_port_that_is_taken_ends_it_with_one_line() {
 fn bad_flags_are_named() {
     for (flags, words) in [
         (["--cores", "4095"], ["--cores 4095", "taskset"]),
-        (["--cores", "0,1"], ["--cores", "names 2 CPUs"]),
         (["--cores", "x"], ["--cores", "'x'"]),
         (["--memory", "1KiB"], ["--memory 1KiB", "64MiB"]),
         (["--memory", "much"], ["--memory", "'much'"]),

@@ -24,7 +24,7 @@ fn queue(client: &mut Client, commands: &[&[&str]]) {
 fn commands_wait_for_exec_and_are_answered_together() {
     let server = Server::start(&[]);
     let (mut client, mut other) = (server.client(), server.client());
-    queue(&mut client, &[&["SET", "a", "1"], &["INCR", "a"], &["GET", "none"]]);
+    queue(&mut client, &[&["SET", "a", "1"], &["INCR", "a"], &["GET", "{a}none"]]);
     assert_eq!(other.call(&["EXISTS", "a"]), Reply::Integer(0), "nothing has happened yet");
     let replies = vec![ok(), Reply::Integer(2), Reply::Null];
     assert_eq!(client.call(&["EXEC"]), Reply::Array(replies));
@@ -44,7 +44,7 @@ fn what_cannot_be_queued_spoils_the_transaction() {
     for wrong in [&["NOSUCH"][..], &["GET"], &["CLIENT", "NOSUCH"], &["CLIENT", "ID", "x"]] {
         queue(&mut client, &[&["SET", "a", "1"]]);
         assert!(matches!(client.call(wrong), Reply::Error(_)), "{wrong:?}");
-        assert_eq!(client.call(&["SET", "b", "1"]), queued());
+        assert_eq!(client.call(&["SET", "{a}b", "1"]), queued());
         assert_eq!(client.call(&["EXEC"]), aborted, "{wrong:?}");
     }
     assert_eq!(client.call(&["MULTI"]), ok());
@@ -93,9 +93,9 @@ fn a_watched_key_that_changes_stops_exec() {
         if !before.is_empty() {
             other.call(&["SET", "k", before]);
         }
-        assert_eq!(client.call(&["WATCH", "other", "k"]), ok());
+        assert_eq!(client.call(&["WATCH", "{k}other", "k"]), ok());
         other.call(change);
-        queue(&mut client, &[&["SET", "done", "1"]]);
+        queue(&mut client, &[&["SET", "{k}done", "1"]]);
         assert_eq!(client.call(&["EXEC"]), Reply::Null, "{change:?}");
         queue(&mut client, &[&["PING"]]);
         let pong = Reply::Array(vec![Reply::Simple("PONG".into())]);
@@ -125,16 +125,17 @@ fn a_watched_key_that_stays_does_not() {
     queue(&mut client, &[&["GET", "k"]]);
     assert_eq!(client.call(&["EXEC"]), Reply::Array(vec![Reply::bulk("2")]));
     // A key that expires has changed.
-    client.call(&["SET", "brief", "1", "PX", "20"]);
-    client.call(&["WATCH", "brief"]);
-    while client.call(&["EXISTS", "brief"]) == Reply::Integer(1) {}
+    client.call(&["SET", "{k}brief", "1", "PX", "20"]);
+    client.call(&["WATCH", "{k}brief"]);
+    while client.call(&["EXISTS", "{k}brief"]) == Reply::Integer(1) {}
     queue(&mut client, &[&["GET", "k"]]);
     assert_eq!(client.call(&["EXEC"]), Reply::Null);
 }
 
 #[test]
 fn deferred_answers_keep_their_places() {
-    let server = Server::start(&[]);
+    // With several cores, what concerns all of them is refused: see the last test.
+    let server = Server::start(&["--cores", "0"]);
     let mut client = server.client();
     let commands: [&[&str]; 5] =
         [&["SET", "a", "1"], &["INFO", "cluster"], &["CLIENT", "LIST"], &["GET", "a"], &["DBSIZE"]];
@@ -203,4 +204,25 @@ fn a_transaction_has_bounds() {
     assert!(refused > 0, "60 MB are not kept");
     assert!(client.call(&["EXEC"]).text().starts_with("EXECABORT"));
     assert_eq!(client.call(&["DBSIZE"]), Reply::Integer(0));
+}
+
+#[test]
+fn what_concerns_all_cores_is_refused() {
+    let server = Server::start(&["--cores", "0,0"]);
+    let mut client = server.client();
+    let commands: [&[&str]; 6] = [
+        &["INFO"],
+        &["CLIENT", "LIST"],
+        &["DBSIZE"],
+        &["FLUSHALL"],
+        &["CONFIG", "SET", "timeout", "9"],
+        &["CORES"],
+    ];
+    for command in commands {
+        queue(&mut client, &[&["SET", "a", "1"]]);
+        let text = client.call(command).text();
+        assert!(text.starts_with("ERR this command concerns all cores"), "{command:?}: {text}");
+        assert!(client.call(&["EXEC"]).text().starts_with("EXECABORT"));
+    }
+    assert_eq!(client.call(&["EXISTS", "a"]), Reply::Integer(0));
 }

@@ -332,6 +332,7 @@ fn within_session(
                 transaction.set_core(core);
                 Way::Here
             }
+            Way::Survey => Way::Refuse(ALL_EXEC.to_owned()),
             Way::Scatter(_, _, order) if order.is_empty() => Way::Refuse(ALL_EXEC.to_owned()),
             Way::Scatter(..) => Way::Refuse(CROSS_EXEC.to_owned()),
             way => way,

@@ -72,10 +72,11 @@ impl<T: Transport> Core<T> {
             {
                 None
             }
-            Progress::Memcached(progress) => memcached::parse_open(input, progress)
-                .and_then(|(request, open)| {
+            Progress::Memcached(progress) => {
+                memcached::parse_open(input, progress).and_then(|(request, open)| {
                     large::of_memcached(&mut self.shard, &request, &open, is_mine)
-                }),
+                })
+            }
             Progress::Binary(progress) => {
                 large::of_binary(&mut self.shard, input, progress, is_mine)
             }

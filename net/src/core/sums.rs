@@ -111,6 +111,8 @@ impl Counters {
             buffer_refusals,
             buffer_evictions,
             receive_starvations,
+            request_age_refusals,
+            pipeline_pauses,
             naps,
             parks,
             memcached,
@@ -139,6 +141,8 @@ impl Counters {
         self.buffer_refusals += buffer_refusals;
         self.buffer_evictions += buffer_evictions;
         self.receive_starvations += receive_starvations;
+        self.request_age_refusals += request_age_refusals;
+        self.pipeline_pauses += pipeline_pauses;
         self.naps += naps;
         self.parks += parks;
         self.memcached.add(memcached);

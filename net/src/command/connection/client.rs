@@ -37,6 +37,7 @@ pub(super) const SUBCOMMANDS: &[Spec] = &[
         .categories("@admin @slow @dangerous @connection")
         .since("2.4.0")
         .cost("O(N) in the number of connections, in slices")
+        .reach(Reach::Survey)
         .summary("Ends connections."),
     Spec::new("list", -2, clients::list)
         .flags("admin noscript loading stale")
@@ -44,6 +45,7 @@ pub(super) const SUBCOMMANDS: &[Spec] = &[
         .tips("nondeterministic_output")
         .since("2.4.0")
         .cost("O(N) in the number of connections, in slices")
+        .reach(Reach::Survey)
         .summary("Describes connections, one a line."),
     Spec::new("no-evict", 3, no_evict)
         .flags("admin noscript loading stale")
