@@ -105,8 +105,6 @@ impl Counters {
             turns,
             batches,
             output_pauses,
-            pipeline_pauses,
-            request_age_refusals,
             budget_pauses,
             buffer_refusals,
             buffer_evictions,
@@ -135,8 +133,6 @@ impl Counters {
         self.turns += turns;
         self.batches += batches;
         self.output_pauses += output_pauses;
-        self.pipeline_pauses += pipeline_pauses;
-        self.request_age_refusals += request_age_refusals;
         self.budget_pauses += budget_pauses;
         self.buffer_refusals += buffer_refusals;
         self.buffer_evictions += buffer_evictions;
