@@ -158,13 +158,15 @@ pub struct Memory {
     lent_bytes: u64,
     /// The same, with what was called back and the shard has not given back yet.
     owed_bytes: u64,
+    /// Bytes of the items' share that have come from other cores, or gone to them.
+    shifted_bytes: i64,
 }
 
 impl Memory {
     /// The share of a core; the whole can be raised up to `bytes_max`, such as the machine's memory.
     pub fn new(division: Division, wanted: Wanted, bytes_max: u64) -> Memory {
         let bytes_max = bytes_max.max(division.memory_bytes * wanted.cores as u64);
-        Memory { division, wanted, bytes_max, lent_bytes: 0, owed_bytes: 0 }
+        Memory { division, wanted, bytes_max, lent_bytes: 0, owed_bytes: 0, shifted_bytes: 0 }
     }
 
     /// The shares.
@@ -188,6 +190,25 @@ impl Memory {
             self.owed_bytes = self.owed_bytes.max(lent_bytes);
         }
         done
+    }
+
+    /// Bytes of the items' share that have come from other cores, or gone to them.
+    pub fn shifted_bytes(&self) -> i64 {
+        self.shifted_bytes
+    }
+
+    /// Gives the items' share more bytes, or fewer, which are another core's then: O(1), as
+    /// [`Memory::lend`]. Nothing changes if there is no address space for it. A new limit of the
+    /// whole divides everything alike again.
+    pub fn shift(&mut self, bytes: i64, shard: &mut Shard) {
+        let before = *self;
+        let division = &mut self.division;
+        division.items_bytes = division.items_bytes.saturating_add_signed(bytes);
+        division.memory_bytes = division.memory_bytes.saturating_add_signed(bytes);
+        self.shifted_bytes += bytes;
+        if !self.lend(self.lent_bytes, shard) {
+            *self = before;
+        }
     }
 
     /// Bytes of the shares of connections and buffers that are in the hands of a shard that takes
@@ -242,6 +263,7 @@ impl Memory {
         })?;
         self.division = division;
         (self.lent_bytes, self.owed_bytes) = (lent_bytes, lent_bytes);
+        self.shifted_bytes = 0;
         Ok(())
     }
 }

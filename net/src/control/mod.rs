@@ -2,6 +2,7 @@
 //! `stats` from copies of the counters of all cores, and sees to the memory that the shards have lent it:
 //! it populates what they will need next, and gives back what they need no more.
 
+mod balance;
 mod cores;
 mod info;
 mod info_pinion;
@@ -9,12 +10,14 @@ mod memory;
 mod stats;
 mod survey;
 
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Instant;
 
 use crate::command::write_latest;
 use crate::core::{CoreHandle, CoreMessage, Findings, InfoRequest, Question, Request};
 use crate::protocol::resp::{Version, Writer};
 use crate::{log, sys};
+use balance::{Balance, PERIOD};
 use survey::Survey;
 
 /// What the control thread knows of the server besides what the cores tell.
@@ -62,7 +65,22 @@ pub struct ServerFacts {
 
 /// Does what cores ask for until all of them have ended.
 pub fn serve(requests: &Receiver<(usize, Request)>, cores: &[CoreHandle], facts: &ServerFacts) {
-    while let Ok((number, request)) = requests.recv() {
+    let (mut balance, mut next_look) = (Balance::default(), Instant::now() + PERIOD);
+    loop {
+        let left = next_look.saturating_duration_since(Instant::now());
+        let received = match cores.len() {
+            1 => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            _ => requests.recv_timeout(left),
+        };
+        let (number, request) = match received {
+            Ok(request) => request,
+            Err(RecvTimeoutError::Timeout) => {
+                balance.look(cores);
+                next_look = Instant::now() + PERIOD;
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         let core = &cores[number];
         let question = match request {
             Request::Question(question) => question,

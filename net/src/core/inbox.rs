@@ -45,8 +45,27 @@ pub enum CoreMessage {
         /// Where to.
         to: Sender<(usize, Findings)>,
     },
+    /// Tell how full it is.
+    Weigh(Sender<(usize, Weight)>),
+    /// Items get so many bytes more, or fewer.
+    Shift(i64),
     /// Send what is ready and end.
     Stop,
+}
+
+/// How full a core is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weight {
+    /// Bytes that items and their table take.
+    pub used_bytes: u64,
+    /// Bytes that they may take.
+    pub limit_bytes: u64,
+    /// Bytes that they are entitled to.
+    pub share_bytes: u64,
+    /// Bytes that have come to that from other cores, or gone.
+    pub shifted_bytes: i64,
+    /// Items evicted since the start.
+    pub evictions: u64,
 }
 
 /// What can change while the server runs; `None` stays as it is.

@@ -28,7 +28,7 @@ use super::limits::{
     LOAN_STEPS, MAINTENANCE_ITEMS, MAINTENANCE_ITEMS_MAX, MAINTENANCE_ITEMS_OVERDRAWN,
     OVERDRAFT_BYTES_PER_ITEM,
 };
-use super::{Core, Transport};
+use super::{Core, Transport, Weight};
 use crate::memory::{CONNECTION_BYTES, Division};
 
 impl<T: Transport> Core<T> {
@@ -85,6 +85,21 @@ impl<T: Transport> Core<T> {
         let (limit_bytes, reserve_bytes) = (division.buffers_bytes, division.reserve_bytes());
         self.budget.set_limit(limit_bytes as usize, free_bytes as usize, reserve_bytes as usize);
         is_paid
+    }
+
+    /// How full the core is.
+    pub(super) fn weigh(&self) -> Weight {
+        let memory = &self.options.memory;
+        let stats = self.shard.stats();
+        let shifted_bytes = memory.shifted_bytes();
+        let items_bytes = memory.division().items_bytes;
+        Weight {
+            used_bytes: self.shard.memory_bytes() as u64,
+            limit_bytes: self.shard.limits().total_bytes as u64,
+            share_bytes: items_bytes.saturating_add_signed(-shifted_bytes),
+            shifted_bytes,
+            evictions: stats.counters.evictions,
+        }
     }
 
     /// Bytes of the connections' share that are in use, or were.

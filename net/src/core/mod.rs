@@ -82,6 +82,7 @@ pub use driver::{Driver, run, run_bare};
 pub use idle::{IdleMode, Ladder, Rest};
 pub use inbox::{
     CoreHandle, CoreMessage, Findings, Inbox, InfoRequest, Question, Reload, Request, Wanted,
+    Weight,
 };
 pub use join::Join;
 pub use lanes::{Crew, Lanes, join_cores};

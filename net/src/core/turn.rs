@@ -525,6 +525,14 @@ impl<T: Transport> Core<T> {
                     // Who has asked may have waited for long enough.
                     let _ = to.send((usize::from(self.options.settings.core), found));
                 }
+                CoreMessage::Weigh(to) => {
+                    let weight = self.weigh();
+                    // If nobody waits for it any more, it was too late.
+                    let _ = to.send((usize::from(self.options.settings.core), weight));
+                }
+                CoreMessage::Shift(bytes) => {
+                    self.options.memory.shift(bytes, &mut self.shard);
+                }
                 CoreMessage::Stop => self.stop(),
             }
         }
