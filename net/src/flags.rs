@@ -83,6 +83,22 @@ impl FromStr for YesNo {
     }
 }
 
+/// `on` or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnOff(pub bool);
+
+impl FromStr for OnOff {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<OnOff, String> {
+        match text {
+            "on" | "true" => Ok(OnOff(true)),
+            "off" | "false" => Ok(OnOff(false)),
+            _ => Err(format!("'{text}' is not on or off")),
+        }
+    }
+}
+
 /// Permissions of a file, in octal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permissions(pub u32);
@@ -120,6 +136,8 @@ mod tests {
         assert!("uring".parse::<Network>().is_err());
         assert_eq!("no".parse(), Ok(YesNo(false)));
         assert!("maybe".parse::<YesNo>().is_err());
+        assert_eq!(("on".parse(), "off".parse()), (Ok(OnOff(true)), Ok(OnOff(false))));
+        assert!("yes".parse::<OnOff>().is_err());
         assert_eq!("770".parse(), Ok(Permissions(0o770)));
         for text in ["", "8", "1777", "rwx"] {
             assert!(text.parse::<Permissions>().is_err(), "{text}");

@@ -81,6 +81,12 @@ pub fn kernel_release() -> String {
     text.trim().to_owned()
 }
 
+/// The name of the machine; empty if it has none.
+pub fn name() -> String {
+    let text = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    text.trim().to_owned()
+}
+
 /// Bytes of memory that this process has resident.
 pub fn resident_bytes() -> u64 {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();

@@ -102,7 +102,6 @@ pub(crate) fn path_of_core(path: &Path, core: CoreIndex) -> PathBuf {
 
 /// Binds a Unix socket for each core, as [`listen_unix`] does, at [`path_of_core`]: all of them, or
 /// none.
-#[cfg_attr(not(test), expect(dead_code, reason = "the server has one core"))]
 pub(crate) fn listen_unix_cores(
     path: &Path,
     cores: CoreCount,

@@ -104,5 +104,9 @@ fn announce(server: &Server, format: LogFormat) {
     for address in server.addresses() {
         let _ = writeln!(out, "listening: {address}");
     }
+    if let Some(seed) = server.seed() {
+        let (host, port) = (seed.ip(), seed.port());
+        let _ = writeln!(out, "cluster clients begin at {seed}: redis-cli -c -h {host} -p {port}");
+    }
     let _ = out.flush();
 }

@@ -8,8 +8,9 @@ use std::str::FromStr;
 use clap::Parser;
 use pinion_ring::FeatureSet;
 
+use crate::cluster::parse_announce;
 use crate::core::{Driver, IdleMode};
-use crate::flags::{Network, Permissions, Span, YesNo};
+use crate::flags::{Network, OnOff, Permissions, Span, YesNo};
 use crate::log::LogFormat;
 
 /// A cache server for Redis and memcached clients.
@@ -29,11 +30,27 @@ pub struct Options {
     #[arg(long, default_value = "11211", value_name = "PORT")]
     pub memcached_port: MemcachedPort,
 
-    /// Unix socket for Redis clients too
+    /// Ports for clients of Redis Cluster: each core has one of its own, from BASE on, and is a node
+    /// of a cluster there, which clients tell the core of each key by; 0 turns them off
+    #[arg(long, default_value_t = 0, value_name = "BASE")]
+    pub core_ports: u16,
+
+    /// The host that clients of core ports are told, if it is not the address by which they come:
+    /// behind a proxy or in a container
+    #[arg(long, value_name = "HOST", value_parser = parse_announce)]
+    pub announce: Option<String>,
+
+    /// Whether core ports answer for keys of other cores by telling the client their port (MOVED):
+    /// on or off; off serves them from there
+    #[arg(long, default_value = "on", value_name = "ON|OFF")]
+    pub redirect: OnOff,
+
+    /// Unix socket for Redis clients too; each of several cores has one of its own beside it, PATH.0
+    /// and so on
     #[arg(long, value_name = "PATH")]
     pub unix: Option<PathBuf>,
 
-    /// Unix socket for memcached clients too
+    /// Unix socket for memcached clients too, and each core's own beside it
     #[arg(long, value_name = "PATH")]
     pub memcached_unix: Option<PathBuf>,
 

@@ -1,6 +1,7 @@
 //! A server from its options to its end: the core's thread, the control thread, and what ends or
 //! changes them.
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -8,22 +9,23 @@ use std::thread::{self, JoinHandle};
 
 use pinion_engine::{EngineError, Shard, ShardConfig};
 use pinion_ring::{DataRing, EpollSet, RingOptions, Waker};
-use pinion_router::CoreCount;
+use pinion_router::{CoreCount, CoreIndex};
 
 use crate::clock::{self, Clock};
+use crate::cluster::ClusterView;
 use crate::command::Renames;
 use crate::command::memcached::Credentials;
 use crate::connection::Protocol;
 use crate::control::{self, ServerFacts};
 use crate::core::{
-    self, Core, CoreHandle, CoreMessage, CoreOptions, Driver, Inbox, Lanes, ListenerKind, Reload,
-    Transport, join_cores,
+    self, Core, CoreHandle, CoreMessage, CoreOptions, Driver, Inbox, Lanes, Reload, Transport,
+    join_cores,
 };
 use crate::listener::UnixPath;
 use crate::options::Options;
 use crate::start::listeners::Listeners;
 use crate::start::network::{self, Chosen};
-use crate::start::plan::{Plan, random_seed};
+use crate::start::plan::{self, Plan, random_seed};
 use crate::start::{Address, StartError};
 use crate::{host, parameters, sys};
 
@@ -31,6 +33,7 @@ use crate::{host, parameters, sys};
 #[derive(Debug)]
 pub struct Server {
     addresses: Vec<Address>,
+    seed: Option<SocketAddr>,
     summary: String,
     handles: Vec<CoreHandle>,
     cores: Vec<JoinHandle<()>>,
@@ -131,7 +134,9 @@ struct Ready {
 /// # Errors
 /// One line that names what is wrong and what to do.
 pub fn check(options: &Options) -> Result<(), StartError> {
-    Plan::new(options, network::choose(options)?)?;
+    let plan = Plan::new(options, network::choose(options)?)?;
+    let cores = CoreCount::new(plan.cpus.len());
+    plan::cluster_of(options, cores.map_err(|error| StartError::new(error.to_string()))?)?;
     memcached_users(options)?;
     renames(options).map(|_| ())
 }
@@ -166,7 +171,10 @@ impl Server {
         let plan = Plan::new(options, network)?;
         let renames = renames(options)?;
         let count = plan.cpus.len();
-        let listeners = Listeners::open(options, count)?;
+        let core_count =
+            CoreCount::new(count).map_err(|error| StartError::new(error.to_string()))?;
+        let cluster = plan::cluster_of(options, core_count)?;
+        let listeners = Listeners::open(options, core_count)?;
         let (requests_in, requests) = channel();
         let (ready_in, ready) = channel();
         let (ended_in, ended) = channel();
@@ -174,25 +182,26 @@ impl Server {
         let mut settings = parameters::settings(options, plan.connections_max, port, renames);
         settings.memcached_users = memcached_users(options)?.map(Arc::new);
         settings.cores = count as u16;
-        let kinds = listeners.addresses.iter().map(|address| ListenerKind(address.protocol));
         let core_options = CoreOptions {
             connections_max: plan.connections_max,
             flush_after: options.flush_after as usize,
             settings,
             memory: plan.memory,
             drain_ms: options.drain.ms,
-            listeners: kinds.collect(),
+            listeners: listeners.kinds.clone(),
         };
         let facts = facts(options, &plan, &listeners, network);
-        let Listeners { sockets, addresses, paths } = listeners;
-        let core_count =
-            CoreCount::new(count).map_err(|error| StartError::new(error.to_string()))?;
+        let seed = cluster.as_ref().and_then(|view| seed_of(view, &listeners.addresses));
+        let Listeners { sockets, early, addresses, paths, .. } = listeners;
         let mut cores = Vec::with_capacity(count);
+        let sockets = sockets.into_iter().zip(early);
         let with_lanes = join_cores(core_count).into_iter().zip(sockets).zip(&plan.cpus);
-        for (core, ((lanes, sockets), &cpu)) in with_lanes.enumerate() {
+        for (core, ((lanes, (sockets, early)), &cpu)) in with_lanes.enumerate() {
             let (inbox, messages) = Inbox::new(requests_in.clone(), core);
             let mut core_options = core_options.clone();
             core_options.settings.core = core as u16;
+            let view = cluster.as_ref().map(|view| view.of(CoreIndex::new(core as u16)));
+            core_options.settings.cluster = view.map(Arc::new);
             let setup = CoreSetup {
                 core,
                 options: options.clone(),
@@ -202,6 +211,7 @@ impl Server {
                 shard: ShardConfig { numa_node: host::memory_node(cpu), ..plan.shard },
                 core_options,
                 sockets,
+                early,
                 lanes,
                 inbox,
                 messages,
@@ -240,12 +250,17 @@ impl Server {
             .name("pinion-control".into())
             .spawn(move || control::serve(&requests, &answers, &facts))
             .map_err(thread_error)?;
-        Ok(Server { addresses, summary, handles, cores, ended, control, _paths: paths })
+        Ok(Server { addresses, seed, summary, handles, cores, ended, control, _paths: paths })
     }
 
     /// Where the server listens.
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
+    }
+
+    /// The core port at which clients of clusters begin, if there are core ports.
+    pub fn seed(&self) -> Option<SocketAddr> {
+        self.seed
     }
 
     /// One line about how the server runs.
@@ -304,6 +319,23 @@ fn thread_error(error: std::io::Error) -> StartError {
     ))
 }
 
+/// The first core's port, at an address of this host that can be connected to.
+fn seed_of(view: &ClusterView, addresses: &[Address]) -> Option<SocketAddr> {
+    let port = view.port_of(CoreIndex::new(0));
+    let mut seed = addresses
+        .iter()
+        .filter(|address| address.core.is_some())
+        .filter_map(Address::tcp)
+        .find(|address| address.port() == port)?;
+    if seed.ip().is_unspecified() {
+        seed.set_ip(match seed {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    Some(seed)
+}
+
 fn summary(options: &Options, plan: &Plan, facts: &ServerFacts) -> String {
     let network = match facts.ring_features.as_str() {
         "" => facts.network.to_owned(),
@@ -360,6 +392,7 @@ struct CoreSetup {
     shard: ShardConfig,
     core_options: CoreOptions,
     sockets: Vec<OwnedFd>,
+    early: Vec<(u32, OwnedFd)>,
     lanes: Lanes,
     inbox: Inbox,
     messages: Sender<CoreMessage>,
@@ -416,6 +449,9 @@ impl CoreSetup {
         let _ = self.ready.send(Ready { core: self.core, handle, ring_features, numa_node });
         let mut core = Core::new(transport, shard, clock, self.core_options, self.inbox);
         core.join(self.lanes);
+        for (listener, socket) in self.early {
+            core.adopt(listener, socket);
+        }
         Ok(core)
     }
 }

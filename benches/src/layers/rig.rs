@@ -99,8 +99,8 @@ impl Rig {
             ),
             drain_ms: 1_000,
             listeners: vec![
-                ListenerKind(ListenerProtocol::Resp),
-                ListenerKind(ListenerProtocol::Memcached),
+                ListenerKind::plain(ListenerProtocol::Resp),
+                ListenerKind::plain(ListenerProtocol::Memcached),
             ],
         };
         let shard = Shard::new(&options.shard)?;

@@ -122,12 +122,6 @@ impl Settings {
             && self.slowlog_entries_max > 0
     }
 
-    /// Whether a connection on a core port is sent to the core of its keys.
-    #[inline]
-    pub fn redirects_on_core_ports(&self) -> bool {
-        self.cluster.as_ref().is_some_and(|view| view.redirects)
-    }
-
     /// Whether this is the password. Takes the same time wherever the two differ first; that the
     /// lengths differ may be seen from it.
     pub fn is_password(&self, given: &[u8]) -> bool {

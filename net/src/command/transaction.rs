@@ -143,6 +143,11 @@ impl Transaction {
         }
     }
 
+    /// Whether EXEC refuses it because its keys are in several slots.
+    pub fn is_crossed(&self) -> bool {
+        self.is_crossed
+    }
+
     /// Gives back what the shard holds for it.
     pub fn abort(self, shard: &mut Shard) {
         for queued in self.queue {

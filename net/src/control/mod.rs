@@ -66,6 +66,12 @@ pub fn serve(requests: &Receiver<(usize, Request)>, cores: &[CoreHandle], facts:
                 core.tell(CoreMessage::Returned(errand.run()));
                 continue;
             }
+            Request::Deal { core, listener, socket } => {
+                if let Some(core) = cores.get(core) {
+                    core.tell(CoreMessage::Adopt { listener, socket });
+                }
+                continue;
+            }
             Request::Log(line) => {
                 log::write(&line);
                 continue;

@@ -1,5 +1,5 @@
-//! Connections as they come: how many at a time, how fast, and what happens when the process has no
-//! descriptor left for one.
+//! Connections as they come: to which core, how many at a time, how fast, and what happens when the
+//! process has no descriptor left for one.
 //!
 //! Whoever is not let in is told why in its protocol, and closed. When descriptors have run out, a
 //! spare one is closed to make room for just that; then accepting rests, so that a listener that
@@ -7,10 +7,12 @@
 
 use std::fs::File;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
 
 use super::limits::{ACCEPT_REFUSALS_MAX, ACCEPT_REST_MS};
-use super::turn::ListenerKind;
 use super::{Core, Request, Transport};
+use crate::cluster;
 use crate::connection::{Closing, Connection, Protocol};
 use crate::log::{Level, Line};
 
@@ -59,10 +61,35 @@ fn refusal(protocol: Protocol, is_fast: bool) -> &'static [u8] {
 }
 
 impl<T: Transport> Core<T> {
-    pub(super) fn accepted(&mut self, listener: u32, socket: T::Socket) {
-        let Some(&ListenerKind(protocol)) = self.options.listeners.get(listener as usize) else {
-            return;
-        };
+    /// Takes a connection that has come, or gives it to the core whose turn it is: a Unix socket has
+    /// one queue for all who accept on it, and the first of them would get nearly all.
+    pub(super) fn deal(&mut self, listener: u32, socket: T::Socket) {
+        let kind = self.options.listeners.get(listener as usize);
+        let cores = usize::from(self.options.settings.cores);
+        if cores == 1 || !kind.is_some_and(|kind| kind.is_dealt) {
+            return self.accepted(listener, socket);
+        }
+        let core = self.next_dealt % cores;
+        self.next_dealt = (core + 1) % cores;
+        if core == usize::from(self.options.settings.core) {
+            return self.accepted(listener, socket);
+        }
+        match self.transport.hand_over(socket) {
+            Ok(socket) => self.inbox.ask(Request::Deal { core, listener, socket }),
+            Err(socket) => self.accepted(listener, socket),
+        }
+    }
+
+    /// Takes a connection that was accepted for this core, by another or before it began.
+    pub fn adopt(&mut self, listener: u32, socket: OwnedFd) {
+        if let Some(socket) = self.transport.adopt(socket) {
+            self.accepted(listener, socket);
+        }
+    }
+
+    fn accepted(&mut self, listener: u32, socket: T::Socket) {
+        let Some(&kind) = self.options.listeners.get(listener as usize) else { return };
+        let protocol = kind.protocol;
         self.counters.connections_accepted += 1;
         let settings = &self.options.settings;
         // Numbers of different cores differ.
@@ -80,6 +107,13 @@ impl<T: Transport> Core<T> {
         connection.session.created_ms = self.now_ms;
         connection.session.authenticated = !self.options.settings.has_password();
         connection.moved_ms = self.now_ms;
+        if let Some(view) = self.options.settings.cluster.as_ref().filter(|_| kind.is_core_port) {
+            // Who has no address is gone already, and gets no answer.
+            let addresses = self.transport.addresses(&connection.socket);
+            let local = addresses.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |(_, local)| local.ip());
+            connection.session.enter_core_port(&cluster::host(view.announce.as_deref(), local));
+            self.budget.recount(connection);
+        }
         if is_full || is_fast {
             // As Redis and memcached do: say why, then close.
             self.counters.connections_refused += 1;
@@ -108,9 +142,8 @@ impl<T: Transport> Core<T> {
 
     /// Accepts with the spare descriptor, to say no; how many have heard it.
     fn refuse_waiting(&mut self, listener: u32) -> usize {
-        let Some(&ListenerKind(protocol)) = self.options.listeners.get(listener as usize) else {
-            return 0;
-        };
+        let Some(kind) = self.options.listeners.get(listener as usize) else { return 0 };
+        let protocol = kind.protocol;
         self.spare.0 = None;
         let mut refused = 0;
         while refused < ACCEPT_REFUSALS_MAX {

@@ -238,11 +238,8 @@ impl<T: Transport> Core<T> {
         let Command { connection: key, owner, .. } = self.batch.commands[number];
         let Some(connection) = self.connections.find(key) else { return true };
         let session = &connection.session;
-        if session.core_port && self.options.settings.redirects_on_core_ports() {
-            // A core port answers for other cores' keys by itself.
-            return false;
-        }
-        if owner == OWNER_ROUTED || !session.is_plain() {
+        // A core port answers for other cores' keys by itself, or does not.
+        if owner == OWNER_ROUTED || session.core_port || !session.is_plain() {
             return self.route(number);
         }
         self.cross(number, usize::from(owner));
@@ -260,7 +257,7 @@ impl<T: Transport> Core<T> {
         }
         let work = match flow {
             Flow::Later(task) => tasks::Work::Task(task),
-            Flow::Clients(query) if self.lanes.is_some() && query.is_wide() => {
+            Flow::Clients(query) if query.is_wide() && self.speaks_for_all(key) => {
                 return self.scatter_clients(key, *query, muted);
             }
             Flow::Clients(query) => tasks::Work::Clients(query),
@@ -278,6 +275,13 @@ impl<T: Transport> Core<T> {
         let Timed { taken_ns, args } = timed.unwrap_or_default();
         self.put_off(key, Sliced::new(work, muted, taken_ns, args));
         self.put_back(number + 1, key);
+    }
+
+    /// Whether commands of a connection that look at connections look at those of other cores, too:
+    /// a core port is a node of its own.
+    fn speaks_for_all(&mut self, key: Key) -> bool {
+        let is_node = self.connections.find(key).is_some_and(|found| found.session.core_port);
+        self.lanes.is_some() && !is_node
     }
 
     /// The bytes of a command of the batch.

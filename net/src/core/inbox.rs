@@ -1,6 +1,7 @@
 //! Messages between a core and the control thread: slow questions one way, answers and orders the
 //! other. Both directions are plain queues; a core is woken through its ring.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -25,6 +26,13 @@ pub enum CoreMessage {
         ticket: Ticket,
         /// Its bytes.
         bytes: Vec<u8>,
+    },
+    /// A connection that another has accepted becomes this core's.
+    Adopt {
+        /// The listener that it came to.
+        listener: u32,
+        /// The connection.
+        socket: OwnedFd,
     },
     /// An errand of the shard is done.
     Returned(Returned),
@@ -84,6 +92,15 @@ pub enum Request {
     Question(Question),
     /// To see to memory of the shard.
     Errand(Errand),
+    /// To let a core adopt a connection.
+    Deal {
+        /// Which core.
+        core: usize,
+        /// The listener that it came to.
+        listener: u32,
+        /// The connection.
+        socket: OwnedFd,
+    },
     /// To write a line of the log.
     Log(Line),
     /// To let the allocator give back what is free.

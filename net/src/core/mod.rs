@@ -59,6 +59,7 @@ mod join;
 mod lanes;
 mod lending;
 pub mod limits;
+mod node;
 mod output;
 mod pause;
 mod quiet;

@@ -12,14 +12,14 @@ use super::batch::{Command, OWNER_ROUTED, Source, Work};
 use super::foreign::{Errand, kind};
 use super::gather::Part;
 use super::join::Join;
-use super::{Core, Transport};
+use super::{Core, Transport, node};
 use crate::command::{self, Arguments, Reach, Spec, Spread};
 use crate::connection::Session;
 use crate::protocol::memcached;
 use crate::protocol::resp::Writer;
 
 /// What is done about a command.
-enum Way {
+pub(super) enum Way {
     /// It is executed here.
     Here,
     /// Another core executes it.
@@ -78,7 +78,10 @@ impl<T: Transport> Core<T> {
                     return false;
                 }
                 let place = |key: &[u8]| core_of_key(key, cores).index();
-                let way = way_of(spec, &args, me, usize::from(cores.count()), place);
+                let way = match settings.cluster.as_deref() {
+                    Some(view) if connection.session.core_port => node::way_of(view, spec, &args),
+                    _ => way_of(spec, &args, me, usize::from(cores.count()), place),
+                };
                 within_session(way, spec, &args, &mut connection.session, connection.crossed, me)
             }
             Work::Memcached => {
@@ -228,7 +231,7 @@ fn together(mut places: impl Iterator<Item = usize>, me: usize) -> Way {
 }
 
 /// The same request for all cores.
-fn all_cores(frame: &[u8], cores: usize, join: Join) -> Way {
+pub(super) fn all_cores(frame: &[u8], cores: usize, join: Join) -> Way {
     let parts = (0..cores).map(|core| Part { core, frame: frame.to_vec() }).collect();
     Way::Scatter(parts, join, Vec::new())
 }
@@ -286,6 +289,8 @@ fn within_session(
             }
             let (keys, watched) = (transaction.core(), session.watches.core());
             match (keys, watched) {
+                // Keys of several slots on a core port: EXEC refuses them.
+                _ if transaction.is_crossed() => Way::Here,
                 (Some(keys), Some(watched)) if keys != watched => {
                     Way::Refuse(CROSS_EXEC.to_owned())
                 }

@@ -45,6 +45,18 @@ pub trait Transport {
     fn accept_now(&mut self, _listener: u32) -> Option<Self::Socket> {
         None
     }
+    /// A connection of this transport from one that another has accepted, which is closed if that
+    /// cannot be.
+    fn adopt(&mut self, _socket: OwnedFd) -> Option<Self::Socket> {
+        None
+    }
+    /// A connection for another's transport, as long as nothing was done with it.
+    ///
+    /// # Errors
+    /// The connection, if it has to stay.
+    fn hand_over(&mut self, socket: Self::Socket) -> Result<OwnedFd, Self::Socket> {
+        Err(socket)
+    }
     /// Says something to a connection that is about to be closed, if that needs no waiting.
     fn say(&self, _socket: &Self::Socket, _text: &[u8]) {}
 
@@ -124,6 +136,14 @@ impl Transport for DataRing {
         DataRing::accept_now(self, listener)
     }
 
+    fn adopt(&mut self, socket: OwnedFd) -> Option<OwnedFd> {
+        Some(socket)
+    }
+
+    fn hand_over(&mut self, socket: OwnedFd) -> Result<OwnedFd, OwnedFd> {
+        Ok(socket)
+    }
+
     fn say(&self, socket: &OwnedFd, text: &[u8]) {
         say(socket, text);
     }
@@ -187,6 +207,14 @@ impl Transport for EpollSet {
 
     fn accept_now(&mut self, listener: u32) -> Option<OwnedFd> {
         EpollSet::accept_now(self, listener)
+    }
+
+    fn adopt(&mut self, socket: OwnedFd) -> Option<OwnedFd> {
+        Some(socket)
+    }
+
+    fn hand_over(&mut self, socket: OwnedFd) -> Result<OwnedFd, OwnedFd> {
+        Ok(socket)
     }
 
     fn say(&self, socket: &OwnedFd, text: &[u8]) {

@@ -31,9 +31,23 @@ use crate::log::{Level, Line};
 use crate::memory::Memory;
 use crate::protocol::resp;
 
-/// What a listener's connections speak.
-#[derive(Clone, Copy, Debug)]
-pub struct ListenerKind(pub Protocol);
+/// What a listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerKind {
+    /// What its connections speak.
+    pub protocol: Protocol,
+    /// Whether it is a core port: then they talk to a node of a cluster.
+    pub is_core_port: bool,
+    /// Whether its connections are dealt to all cores in turn. One core accepts them.
+    pub is_dealt: bool,
+}
+
+impl ListenerKind {
+    /// A listener of an ordinary port, whose connections stay where they come.
+    pub const fn plain(protocol: Protocol) -> ListenerKind {
+        ListenerKind { protocol, is_core_port: false, is_dealt: false }
+    }
+}
 
 /// What a core is made with.
 #[derive(Clone, Debug)]
@@ -48,7 +62,7 @@ pub struct CoreOptions {
     pub memory: Memory,
     /// How long the end waits for clients to take their replies, in milliseconds.
     pub drain_ms: u64,
-    /// What the listeners speak, by the transport's numbers.
+    /// What the listeners are for, by the transport's numbers.
     pub listeners: Vec<ListenerKind>,
 }
 
@@ -121,6 +135,8 @@ pub struct Core<T: Transport> {
     pub(super) next_connection_id: u64,
     /// Listeners that rest after a failure, until the time given.
     pub(super) resting: Vec<(u32, u64)>,
+    /// The core that gets the next connection that is dealt.
+    pub(super) next_dealt: usize,
     /// How fast connections may come.
     pub(super) accept_rate: Rate,
     /// A descriptor to be given up when there is no other.
@@ -184,6 +200,7 @@ impl<T: Transport> Core<T> {
             inbox,
             next_connection_id: 0,
             resting: Vec::new(),
+            next_dealt: 0,
             accept_rate: Rate::default(),
             spare: Spare::new(),
             quiet: Look::default(),
@@ -371,7 +388,7 @@ impl<T: Transport> Core<T> {
             Event::Received { key, data, armed } => self.received(key, data, armed),
             Event::Sent { key, buffer, result } => self.sent(key, buffer, result),
             Event::ReceiveEnded { key, reason } => self.receive_ended(key, reason),
-            Event::Accepted { listener, socket } => self.accepted(listener, socket),
+            Event::Accepted { listener, socket } => self.deal(listener, socket),
             Event::AcceptFailed { listener, error } => self.accept_failed(listener, &error),
             Event::Woken => self.read_inbox(),
         }
@@ -482,6 +499,7 @@ impl<T: Transport> Core<T> {
                         self.mark_dirty(key.index);
                     }
                 }
+                CoreMessage::Adopt { listener, socket } => self.adopt(listener, socket),
                 CoreMessage::Returned(returned) => self.shard.take_back(returned),
                 CoreMessage::Reload(reload) => self.reload(*reload),
                 CoreMessage::Stop => self.stop(),

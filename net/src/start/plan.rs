@@ -4,17 +4,19 @@
 use std::net::IpAddr;
 
 use pinion_engine::ShardConfig;
+use pinion_router::CoreCount;
 
 use super::StartError;
 use super::network::Chosen;
 use crate::clock;
+use crate::cluster::ClusterView;
 use crate::core::limits::{DESCRIPTORS_RESERVED, INLINE_BYTES_MAX, OUTPUT_BYTES_LOW};
 use crate::core::{Driver, GLOMMIO_LOCKED_BYTES_MIN, IdleMode};
 use crate::log::{self, Level, Line};
 use crate::memory::{
     BUFFERS_BYTES_MIN, CONNECTION_BYTES, Division, MEMORY_BYTES_MIN, Memory, Wanted,
 };
-use crate::options::{Options, Size};
+use crate::options::{MemcachedPort, Options, Size};
 use crate::{host, sys};
 
 /// Connections allowed if neither the flag nor the limit on open files says less.
@@ -102,6 +104,34 @@ fn divide(memory: Size, shares: Wanted) -> Result<Division, StartError> {
              {least}"
         ))
     })
+}
+
+/// The cluster that core ports are nodes of, as its first core sees it; none without core ports.
+pub(crate) fn cluster_of(
+    options: &Options,
+    cores: CoreCount,
+) -> Result<Option<ClusterView>, StartError> {
+    let first = options.core_ports;
+    if first == 0 {
+        return Ok(None);
+    }
+    let mut view = ClusterView::new(cores, first, options.announce.clone(), &host::name())
+        .map_err(|why| StartError::new(format!("--core-ports {first}: {why}")))?;
+    let last = u32::from(first) + u32::from(cores.count()) - 1;
+    let memcached = match options.memcached_port {
+        MemcachedPort::Fixed(port) => port,
+        MemcachedPort::Off | MemcachedPort::Auto => 0,
+    };
+    for (flag, port) in [("--port", options.port), ("--memcached-port", memcached)] {
+        if port != 0 && (u32::from(first)..=last).contains(&u32::from(port)) {
+            return Err(StartError::new(format!(
+                "--core-ports {first} takes the ports {first} to {last} for {cores} cores, and \
+                 {flag} {port} is one of them: choose others"
+            )));
+        }
+    }
+    view.redirects = options.redirect.0;
+    Ok(Some(view))
 }
 
 /// A seed that clients cannot guess, from the standard library's own per-process secret.
@@ -328,6 +358,28 @@ mod tests {
         assert!(error.contains("--buffers 1MiB") && error.contains("8MiB"), "{error}");
         let error = divide(Some(100 << 20)).expect_err("too much").to_string();
         assert!(error.contains("--buffers 100MiB") && error.contains("131MiB"), "{error}");
+    }
+
+    #[test]
+    fn core_ports_are_ports_of_their_own() {
+        let cores = CoreCount::new(4).expect("a count");
+        let of = |flags: &[&str]| cluster_of(&options(flags), cores);
+        assert!(of(&[]).expect("none").is_none());
+        let view =
+            of(&["--core-ports", "7000", "--redirect", "off", "--announce", "cache.example"]);
+        let view = view.expect("right").expect("asked for");
+        assert_eq!((view.base_port, view.redirects), (7000, false));
+        assert_eq!(view.announce.as_deref(), Some("cache.example"));
+        for (flags, words) in [
+            (["--core-ports", "65533", "--port", "0"], "65533 to 65536"),
+            (["--core-ports", "7000", "--port", "7003"], "--port 7003"),
+            (["--core-ports", "7000", "--memcached-port", "7000"], "--memcached-port 7000"),
+        ] {
+            let error = of(&flags).expect_err("refused").to_string();
+            assert!(error.contains("--core-ports 7000") || error.contains("65533"), "{error}");
+            assert!(error.contains(words), "{error}");
+        }
+        assert!(of(&["--core-ports", "7000", "--port", "7004"]).is_ok());
     }
 
     #[test]

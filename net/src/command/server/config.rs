@@ -115,10 +115,13 @@ pub(super) fn get(context: &mut Context<'_>, args: &Arguments<'_>) -> Flow {
     for (name, variable) in VARIABLES.iter().filter(|row| is_wanted(row.0)) {
         wanted.push((name, variable.text(context)));
     }
+    let view = context.settings.cluster.as_ref();
+    let port = view.map_or_else(String::new, |view| view.port().to_string());
     for (name, text) in context.settings.parameters.iter().filter(|row| is_wanted(row.0)) {
         let text = match *name {
             "cluster-enabled" if context.session.core_port => "yes",
             "databases" if context.session.core_port => "1",
+            "port" if context.session.core_port => port.as_str(),
             _ => text.as_str(),
         };
         wanted.push((name, text.as_bytes().to_vec()));
