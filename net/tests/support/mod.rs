@@ -8,6 +8,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 pub mod binary;
+pub mod cluster;
 pub mod memcached;
 pub mod random;
 pub mod seccomp;
