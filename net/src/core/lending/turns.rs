@@ -151,7 +151,7 @@ impl Rig {
             settings: Settings { value_bytes_max: 8 << 20, ..Settings::default() },
             memory,
             drain_ms: 1_000,
-            listeners: vec![ListenerKind(Protocol::Resp)],
+            listeners: vec![ListenerKind::plain(Protocol::Resp)],
         };
         let core = Core::new(transport, shard, Clock::start(), options, inbox);
         let mut rig = Rig { core, division, requests, answers, worst_bytes: i64::MIN };
