@@ -30,8 +30,8 @@ pub struct Options {
     #[arg(long, default_value = "11211", value_name = "PORT")]
     pub memcached_port: MemcachedPort,
 
-    /// Ports for clients of Redis Cluster: each core has one of its own, from BASE on, and is a node
-    /// of a cluster there, which clients tell the core of each key by; 0 turns them off
+    /// Ports for clients of Redis Cluster: each core has one of its own, from BASE on, where it is
+    /// a node that owns its keys; 0 turns them off
     #[arg(long, default_value_t = 0, value_name = "BASE")]
     pub core_ports: u16,
 
@@ -45,8 +45,8 @@ pub struct Options {
     #[arg(long, default_value = "on", value_name = "ON|OFF")]
     pub redirect: OnOff,
 
-    /// Unix socket for Redis clients too; each of several cores has one of its own beside it, PATH.0
-    /// and so on
+    /// Unix socket for Redis clients too; each of several cores has one of its own beside it,
+    /// PATH.0 and so on
     #[arg(long, value_name = "PATH")]
     pub unix: Option<PathBuf>,
 

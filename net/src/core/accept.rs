@@ -65,8 +65,8 @@ fn refusal(protocol: Protocol, is_fast: bool) -> &'static [u8] {
 }
 
 impl<T: Transport> Core<T> {
-    /// Takes a connection that has come, or gives it to the core whose turn it is: a Unix socket has
-    /// one queue for all who accept on it, and the first of them would get nearly all.
+    /// Takes a connection that has come, or gives it to the core whose turn it is: a Unix socket
+    /// has one queue for all who accept on it, and the first of them would get nearly all.
     pub(super) fn deal(&mut self, listener: u32, socket: T::Socket) {
         let kind = self.options.listeners.get(listener as usize);
         let cores = usize::from(self.options.settings.cores);

@@ -209,8 +209,8 @@ impl Listeners {
         Ok(())
     }
 
-    /// A Unix socket that all cores share: the first accepts for all, since the kernel has one queue
-    /// for it and wakes the same core again and again.
+    /// A Unix socket that all cores share. The first accepts for all: the kernel has one queue for
+    /// it, and wakes the same core again and again.
     fn open_unix(
         &mut self,
         protocol: Protocol,
