@@ -2,6 +2,7 @@
 //! move (`CLOCK_BOOTTIME`). Wall-clock times of clients are converted when they arrive, so that a
 //! later step neither expires nor immortalises anything.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::sys;
@@ -10,17 +11,28 @@ use crate::sys;
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start_ns: u64,
+    /// What moves it, if that is not the system.
+    hand: Option<&'static AtomicU64>,
 }
 
 impl Clock {
     /// A clock whose zero is one second ago, so that "already expired" is representable.
     pub fn start() -> Clock {
-        Clock { start_ns: sys::boottime_ns().saturating_sub(1_000_000_000) }
+        Clock { start_ns: sys::boottime_ns().saturating_sub(1_000_000_000), hand: None }
+    }
+
+    /// A clock that stands still until another time is stored in `now_ns`, for simulations and
+    /// tests. To begin as other clocks do, let that be one second.
+    pub fn by_hand(now_ns: &'static AtomicU64) -> Clock {
+        Clock { start_ns: 0, hand: Some(now_ns) }
     }
 
     /// Nanoseconds since the clock's zero.
     pub fn now_ns(&self) -> u64 {
-        sys::boottime_ns() - self.start_ns
+        match self.hand {
+            None => sys::boottime_ns() - self.start_ns,
+            Some(now_ns) => now_ns.load(Ordering::Relaxed),
+        }
     }
 
     /// Milliseconds since the clock's zero.
@@ -54,6 +66,15 @@ mod tests {
         let clock = Clock::start();
         let (first, second) = (clock.now_ms(), clock.now_ms());
         assert!(first >= 1_000 && second >= first && second < 60_000);
+    }
+
+    #[test]
+    fn a_clock_that_is_moved_by_hand_stands_still_otherwise() {
+        static NOW_NS: AtomicU64 = AtomicU64::new(1_000_000_000);
+        let clock = Clock::by_hand(&NOW_NS);
+        assert_eq!((clock.now_ms(), clock.now_ns()), (1_000, 1_000_000_000));
+        NOW_NS.store(1_002_000_001, Ordering::Relaxed);
+        assert_eq!((clock.now_ms(), clock.now_ns()), (1_002, 1_002_000_001));
     }
 
     #[test]

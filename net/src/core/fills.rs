@@ -88,6 +88,14 @@ impl Fills {
         self.looks.first().map(|&(look_ms, _, _)| look_ms)
     }
 
+    /// Readers of another core that wait here.
+    pub(super) fn guests_of(&self, core: usize) -> usize {
+        let is_its = |waiter: &&Waiter| {
+            matches!(waiter.asker, Asker::Guest(dest) if dest.core == core)
+        };
+        self.waiters.values().filter(is_its).count()
+    }
+
     fn insert(&mut self, number: u64, waiter: Waiter) {
         let hash = waiter.hash.bits();
         self.looks.insert((waiter.look_ms, hash, number));

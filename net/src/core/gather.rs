@@ -54,6 +54,13 @@ pub(super) struct Gathers {
     next: u64,
 }
 
+impl Gathers {
+    /// Commands whose parts are being executed, and how many of their parts are.
+    pub(super) fn open(&self) -> (usize, usize) {
+        (self.open.len(), self.open.values().map(|gather| gather.left).sum())
+    }
+}
+
 impl<T: Transport> Core<T> {
     /// Lets several cores execute a command of the batch, a part each; `order` says for each key in
     /// which part it is. If a lane is full, the connection waits.

@@ -24,7 +24,7 @@ use crate::lane::{HEAD_BYTES, Head};
 /// A guest's command that is executed in slices.
 #[derive(Debug)]
 pub(super) struct GuestTask {
-    dest: Dest,
+    pub(super) dest: Dest,
     work: GuestWork,
     out: Vec<u8>,
 }

@@ -74,11 +74,11 @@ pub(super) struct Peer {
     requests: lane::Sender<Bundle<Errand>>,
     pub(super) asked: Bundle<Errand>,
     /// Requests that it has not answered.
-    outstanding: usize,
+    pub(super) outstanding: usize,
     /// Its replies.
-    replies_in: lane::Receiver<Bundle<Outcome>>,
+    pub(super) replies_in: lane::Receiver<Bundle<Outcome>>,
     /// Its requests,
-    requests_in: lane::Receiver<Bundle<Errand>>,
+    pub(super) requests_in: lane::Receiver<Bundle<Errand>>,
     /// those that are being executed, and how far.
     pub(super) taken: Bundle<Errand>,
     pub(super) taken_at: usize,
@@ -88,10 +88,10 @@ pub(super) struct Peer {
     /// Whether it is in the list of peers for which there is something to post.
     is_noted: bool,
     /// Connections whose commands wait for room.
-    waiting: Vec<Key>,
+    pub(super) waiting: Vec<Key>,
     /// Emptied bundles.
-    spare_asked: Vec<Bundle<Errand>>,
-    spare_answered: Vec<Bundle<Outcome>>,
+    pub(super) spare_asked: Vec<Bundle<Errand>>,
+    pub(super) spare_answered: Vec<Bundle<Outcome>>,
 }
 
 /// See the module's page.
@@ -107,20 +107,45 @@ pub struct Lanes {
     /// Peers of which requests are left.
     pub(super) unfinished: Vec<usize>,
     pub(super) bundle_bytes_max: usize,
-    requests_max: usize,
+    pub(super) requests_max: usize,
     /// Whether this core has told that it is done.
     is_done: bool,
 }
 
+/// How much a lane takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneSizes {
+    /// Bytes of a bundle beyond which nothing more is added to it.
+    pub bundle_bytes_max: usize,
+    /// Requests whose replies are outstanding.
+    pub requests_max: usize,
+}
+
+impl LaneSizes {
+    /// What lanes of so many cores take, so that all of a core's stay within their memory.
+    pub fn of(cores: CoreCount) -> LaneSizes {
+        let others = usize::from(cores.count()).saturating_sub(1).max(1);
+        let bundle_bytes_max = LANES_BYTES / (2 * others) / LANE_BUNDLES;
+        let requests_max = LANE_PLACES / others;
+        LaneSizes {
+            bundle_bytes_max: bundle_bytes_max.clamp(BUNDLE_BYTES_MIN, BUNDLE_BYTES_MAX),
+            requests_max: requests_max
+                .clamp(LANE_REQUESTS_MIN, LANE_REQUESTS_MAX)
+                .next_power_of_two(),
+        }
+    }
+}
+
 /// Makes the lanes of all cores, joined with each other.
 pub fn join_cores(cores: CoreCount) -> Vec<Lanes> {
+    join_cores_by(cores, LaneSizes::of(cores))
+}
+
+/// The same with lanes of other sizes, each at least 1, for simulations.
+pub fn join_cores_by(cores: CoreCount, sizes: LaneSizes) -> Vec<Lanes> {
     let count = usize::from(cores.count());
     let crew = Arc::new(Crew::new(count));
-    let lanes_each = 2 * count.saturating_sub(1).max(1);
-    let bundle_bytes_max =
-        (LANES_BYTES / lanes_each / LANE_BUNDLES).clamp(BUNDLE_BYTES_MIN, BUNDLE_BYTES_MAX);
-    let requests_max = LANE_PLACES / count.saturating_sub(1).max(1);
-    let requests_max = requests_max.clamp(LANE_REQUESTS_MIN, LANE_REQUESTS_MAX).next_power_of_two();
+    let LaneSizes { bundle_bytes_max, requests_max } = sizes;
     let mut all: Vec<Lanes> = (0..count)
         .map(|me| Lanes {
             me,
@@ -259,6 +284,11 @@ impl Lanes {
     #[inline]
     pub(super) fn has_more(&self) -> bool {
         !self.unfinished.is_empty()
+    }
+
+    /// Whether another core has posted something that was not taken yet.
+    pub(super) fn has_post(&self) -> bool {
+        self.crew.seats[self.me].mailbox.has_any()
     }
 
     /// Whether the core may sleep: see [`Mailbox::fall_asleep`].

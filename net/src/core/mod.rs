@@ -28,6 +28,7 @@
 //! - `lanes`: the ends of the lanes to other cores; `foreign`: what goes over them
 //! - `route`: which core a command goes to; `cross`: asking another one; `guest`: being asked
 //! - `gather`, `join`: commands that several cores execute
+//! - `check`: whether all of this holds together, for tests
 //! - `context`: what a command works with
 //!
 //! Invariants:
@@ -41,6 +42,7 @@ mod accept;
 mod age;
 mod batch;
 mod budget;
+mod check;
 mod clients;
 mod context;
 mod counters;
@@ -75,6 +77,7 @@ mod transport;
 mod turn;
 
 pub use budget::BufferFigures;
+pub use check::LaneCensus;
 pub use clients::{ClientAction, ClientFilter, ClientsQuery};
 pub use counters::{Counters, LaneCounters, MemcachedCounters};
 pub(crate) use driver::GLOMMIO_LOCKED_BYTES_MIN;
@@ -85,7 +88,7 @@ pub use inbox::{
     Weight,
 };
 pub use join::Join;
-pub use lanes::{Crew, Lanes, join_cores};
+pub use lanes::{Crew, LaneSizes, Lanes, join_cores, join_cores_by};
 pub use rates::RateFigures;
 pub use snapshot::Snapshot;
 pub(crate) use snapshot::items_bytes;

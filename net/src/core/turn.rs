@@ -322,7 +322,7 @@ impl<T: Transport> Core<T> {
     }
 
     /// Whether there is work left by the last turn.
-    fn has_more(&self) -> bool {
+    pub(super) fn has_more(&self) -> bool {
         !self.runnable.is_empty()
             || !self.deferred.is_empty()
             || !self.tasks.is_empty()
@@ -378,7 +378,7 @@ impl<T: Transport> Core<T> {
     }
 
     /// Shortens a wait so that it ends with the next timer.
-    fn bounded(&self, wait: Wait) -> Wait {
+    pub(super) fn bounded(&self, wait: Wait) -> Wait {
         let held = self.held.front().map(|&(_, since_ns)| {
             Duration::from_nanos((since_ns + HOLD_NS).saturating_sub(self.now_ns).max(1))
         });

@@ -8,6 +8,9 @@
 //! One of the two sees the other (Dekker's argument): either the consumer finds the bit, or the
 //! producer finds it asleep. So nothing that was posted waits for a core that sleeps, and a core
 //! that is awake is never woken, which would cost a system call.
+//!
+//! Only exchanges change `asleep`, so that each of them sees the one before it: of several that
+//! post to a sleeper one wakes it. An owner that is awake does not touch it.
 
 use super::sync::{AtomicBool, AtomicU64, Ordering, fence};
 
@@ -41,7 +44,7 @@ impl Mailbox {
     /// it. It is awake again when it says so, or was woken.
     #[inline]
     pub fn fall_asleep(&self) -> bool {
-        self.asleep.store(true, Ordering::Relaxed);
+        self.asleep.swap(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         if self.has_any() {
             self.wake_up();
@@ -53,7 +56,9 @@ impl Mailbox {
     /// Tells that the owner is awake.
     #[inline]
     pub fn wake_up(&self) {
-        self.asleep.store(false, Ordering::Relaxed);
+        if self.asleep.load(Ordering::Relaxed) {
+            self.asleep.swap(false, Ordering::Relaxed);
+        }
     }
 
     /// Whether somebody has posted.

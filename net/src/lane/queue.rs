@@ -134,6 +134,19 @@ impl<T> Receiver<T> {
     }
 }
 
+impl<T> Receiver<T> {
+    /// Shows all values that are there, the oldest first, and leaves them. For checks.
+    pub fn peek(&mut self, mut look: impl FnMut(&T)) {
+        self.tail_seen = self.shared.tail.0.load(Ordering::Acquire);
+        let mut index = self.head;
+        while index != self.tail_seen {
+            // SAFETY: slots from `head` to before `tail` hold a value and belong to this end (Q1).
+            self.shared.slot(index).with_mut(|slot| look(unsafe { (*slot).assume_init_ref() }));
+            index = index.wrapping_add(1);
+        }
+    }
+}
+
 impl<T> std::fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sender").field("tail", &self.tail).finish_non_exhaustive()
