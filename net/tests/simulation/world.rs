@@ -13,9 +13,9 @@ use pinion_net::clock::Clock;
 use pinion_net::command::Settings;
 use pinion_net::connection::Protocol as ListenerProtocol;
 use pinion_net::core::{
-    Core, CoreOptions, Inbox, LaneSizes, ListenerKind, Request, join_cores_by,
+    Core, CoreOptions, Inbox, LaneSizes, ListenerKind, Request, Transport, join_cores_by,
 };
-use pinion_net::memory::{Division, Memory};
+use pinion_net::memory::{Division, Memory, Wanted};
 use pinion_ring::Wait;
 use pinion_router::CoreCount;
 
@@ -66,16 +66,17 @@ pub(crate) struct World {
 
 fn core_options(core: usize, cores: CoreCount) -> CoreOptions {
     let count = usize::from(cores.count());
-    let division = Division::of(MEMORY_BYTES, CONNECTIONS_MAX, count).expect("it is enough");
+    let wanted = Wanted { cores: count, ..Wanted::connections(CONNECTIONS_MAX) };
+    let division = Division::of(MEMORY_BYTES, wanted).expect("it is enough");
     CoreOptions {
         connections_max: CONNECTIONS_MAX,
         flush_after: 64,
         settings: Settings { core: core as u16, cores: cores.count(), ..Settings::default() },
-        memory: Memory::new(division, CONNECTIONS_MAX, count, MEMORY_BYTES),
+        memory: Memory::new(division, wanted, MEMORY_BYTES),
         drain_ms: 1_000,
         listeners: vec![
-            ListenerKind(ListenerProtocol::Resp),
-            ListenerKind(ListenerProtocol::Memcached),
+            ListenerKind::plain(ListenerProtocol::Resp),
+            ListenerKind::plain(ListenerProtocol::Memcached),
         ],
     }
 }
