@@ -94,6 +94,8 @@ pub struct Connection<S> {
     pub crossed: u32,
     /// Whether its commands wait for room in a lane, or for those replies.
     pub lane_wait: bool,
+    /// Whether they wait for those replies, whatever room there is.
+    pub settle_wait: bool,
     /// Since when output is held back while replies of other cores are on their way, in
     /// nanoseconds of the server's clock; 0: it is not.
     pub held_since_ns: u64,
@@ -156,6 +158,7 @@ impl<S> Connection<S> {
             task: None,
             crossed: 0,
             lane_wait: false,
+            settle_wait: false,
             held_since_ns: 0,
             postponed: false,
             waiting: false,

@@ -53,8 +53,9 @@ impl<T: Transport> Core<T> {
 
     /// What is on the way between this core and another.
     pub fn lane_census(&mut self, other: usize) -> LaneCensus {
-        let works = |task: &&super::guest::GuestTask| task.dest.core == other;
-        let working = self.guest_tasks.iter().filter(works).count() + self.fills.guests_of(other);
+        let tasks = self.guest_tasks.iter().filter(|task| task.dest.core == other);
+        let in_tasks: usize = tasks.map(|task| 1 + task.behind.len()).sum();
+        let working = in_tasks + self.fills.guests_of(other);
         let Some(peer) = self.lanes.as_mut().and_then(|lanes| lanes.peers[other].as_mut()) else {
             return LaneCensus::default();
         };

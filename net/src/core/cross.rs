@@ -107,14 +107,18 @@ impl<T: Transport> Core<T> {
         let key = self.batch.commands[number].connection;
         self.put_back(number, key);
         if let Some(connection) = self.connections.find(key) {
-            connection.lane_wait = true;
+            (connection.lane_wait, connection.settle_wait) = (true, true);
         }
     }
 
     /// Lets a connection go on that has waited for a lane.
     pub(super) fn go_on(&mut self, key: Key) {
         let Some(connection) = self.connections.find(key) else { return };
-        connection.lane_wait = false;
+        if connection.settle_wait && connection.crossed > 0 {
+            // It had also waited for room, earlier.
+            return;
+        }
+        (connection.lane_wait, connection.settle_wait) = (false, false);
         self.let_receive(key);
         self.mark_runnable(key.index);
         self.ending.push(key);
@@ -130,7 +134,7 @@ impl<T: Transport> Core<T> {
                     self.settle_cargo(&head, outcome);
                 }
             } else if head.flags & flag::PART != 0 {
-                self.take_part(head.ticket, head.key.index, bytes.to_vec());
+                self.take_part(head.ticket, bytes.to_vec());
             } else {
                 self.settle_one(&head, bytes);
             }
@@ -142,10 +146,10 @@ impl<T: Transport> Core<T> {
         let connection = self.connections.find(head.key);
         match (outcome, connection) {
             (Outcome::Reply(bytes), _) if head.flags & flag::PART != 0 => {
-                self.take_part(head.ticket, head.key.index, bytes);
+                self.take_part(head.ticket, bytes);
             }
             (Outcome::Clients(lines, found), _) => {
-                self.take_clients(head.ticket, head.key.index, &lines, found);
+                self.take_clients(head.ticket, &lines, found);
             }
             (_, None) => {}
             (Outcome::Reply(bytes), Some(connection)) => {

@@ -90,9 +90,8 @@ impl Fills {
 
     /// Readers of another core that wait here.
     pub(super) fn guests_of(&self, core: usize) -> usize {
-        let is_its = |waiter: &&Waiter| {
-            matches!(waiter.asker, Asker::Guest(dest) if dest.core == core)
-        };
+        let is_its =
+            |waiter: &&Waiter| matches!(waiter.asker, Asker::Guest(dest) if dest.core == core);
         self.waiters.values().filter(is_its).count()
     }
 

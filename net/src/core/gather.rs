@@ -54,6 +54,21 @@ pub(super) struct Gathers {
     next: u64,
 }
 
+/// What a part's reply comes back with: which command it is of, and which part.
+fn ticket_of(id: u64, part: usize) -> u64 {
+    id << PART_BITS | part as u64
+}
+
+/// The inverse of [`ticket_of`].
+fn part_of(ticket: u64) -> (u64, usize) {
+    (ticket >> PART_BITS, (ticket & ((1 << PART_BITS) - 1)) as usize)
+}
+
+/// There is a part for each core at the most.
+const PART_BITS: u32 = 16;
+
+const _: () = assert!(pinion_router::CORE_COUNT_MAX as u32 <= 1 << PART_BITS);
+
 impl Gathers {
     /// Commands whose parts are being executed, and how many of their parts are.
     pub(super) fn open(&self) -> (usize, usize) {
@@ -114,15 +129,14 @@ impl<T: Transport> Core<T> {
         self.gathers.open.insert(id, gather);
         let mut own = None;
         for (index, part) in parts.into_iter().enumerate() {
-            let place = Key { index: index as u32, generation: 0 };
+            let ticket = ticket_of(id, index);
             if part.core == me {
-                own = Some((place, part.frame));
+                own = Some((ticket, part.frame));
                 continue;
             }
             let Some(lanes) = &mut self.lanes else { return };
             let Some(bundle) = lanes.ask(part.core) else { continue };
-            let head =
-                Head { key: place, ticket: id, length: 0, kind, db, flags, has_cargo: false };
+            let head = Head { key, ticket, length: 0, kind, db, flags, has_cargo: false };
             if part.frame.len() <= LANE_COPY_BYTES_MAX {
                 bundle.push(head, &part.frame);
             } else {
@@ -130,9 +144,14 @@ impl<T: Transport> Core<T> {
             }
             self.counters.lanes.crossed_out += 1;
         }
-        if let Some((place, frame)) = own {
-            let dest = Dest { core: me, key: place, ticket: id, flags, db };
+        if let Some((ticket, frame)) = own {
+            let dest = Dest { core: me, key, ticket, flags, db };
             self.run_frame(dest, kind, &frame);
+            if self.is_in_slices(&dest) {
+                // What follows would overtake it.
+                self.put_back(number + 1, key);
+                self.hold_for_crossed(key);
+            }
         }
     }
 
@@ -177,15 +196,15 @@ impl<T: Transport> Core<T> {
         };
         self.gathers.open.insert(id, gather);
         for core in 0..cores {
-            let place = Key { index: core as u32, generation: 0 };
+            let ticket = ticket_of(id, core);
             if core == me {
-                let dest = Dest { core, key: place, ticket: id, flags: flag::PART, db: 0 };
+                let dest = Dest { core, key, ticket, flags: flag::PART, db: 0 };
                 self.begin_clients(dest, Box::new(query.clone().asked_by(key)));
                 continue;
             }
             let head = Head {
-                key: place,
-                ticket: id,
+                key,
+                ticket,
                 length: 0,
                 kind: kind::OTHER,
                 db: 0,
@@ -193,7 +212,7 @@ impl<T: Transport> Core<T> {
                 has_cargo: true,
             };
             let Some(lanes) = &mut self.lanes else { return };
-            // These are few, and need no room: there is a place for the reply to each.
+            // There was room before it ran: see `route`.
             if let Some(bundle) = lanes.ask(core) {
                 bundle.push_cargo(head, Errand::Clients(Box::new(query.clone())));
                 self.counters.lanes.crossed_out += 1;
@@ -202,19 +221,21 @@ impl<T: Transport> Core<T> {
     }
 
     /// Takes what a core has found among its connections.
-    pub(super) fn take_clients(&mut self, id: u64, part: u32, text: &[u8], found: usize) {
+    pub(super) fn take_clients(&mut self, ticket: u64, text: &[u8], found: usize) {
+        let (id, _) = part_of(ticket);
         if let Some(gather) = self.gathers.open.get_mut(&id)
             && let Some(query) = &mut gather.query
         {
             query.add_findings(text, found);
         }
-        self.take_part(id, part, Vec::new());
+        self.take_part(ticket, Vec::new());
     }
 
     /// Takes the reply to a part, and answers the command if it was the last.
-    pub(super) fn take_part(&mut self, id: u64, part: u32, reply: Vec<u8>) {
+    pub(super) fn take_part(&mut self, ticket: u64, reply: Vec<u8>) {
+        let (id, part) = part_of(ticket);
         let Some(gather) = self.gathers.open.get_mut(&id) else { return };
-        if let Some(place) = gather.replies.get_mut(part as usize) {
+        if let Some(place) = gather.replies.get_mut(part) {
             *place = reply;
         }
         gather.left -= 1;

@@ -10,6 +10,7 @@ use pinion_engine::PinnedValue;
 use pinion_ring::Key;
 
 use super::batch::{Command, Source, Work, parse_guest};
+use super::behind::Behind;
 use super::clients::ClientsQuery;
 use super::context::context;
 use super::execute::{perform, rehash};
@@ -27,6 +28,19 @@ pub(super) struct GuestTask {
     pub(super) dest: Dest,
     work: GuestWork,
     out: Vec<u8>,
+    /// Requests of the same connection that have come meanwhile.
+    pub(super) behind: Vec<Behind>,
+}
+
+impl GuestTask {
+    fn new(dest: Dest, work: GuestWork, out: Vec<u8>) -> GuestTask {
+        GuestTask { dest, work, out, behind: Vec::new() }
+    }
+
+    /// Whether it is a command on items, behind which others of its connection wait.
+    pub(super) fn is_command(&self) -> bool {
+        matches!(self.work, GuestWork::Command(tasks::Work::Task(_)))
+    }
 }
 
 #[derive(Debug)]
@@ -94,7 +108,7 @@ impl Tally {
 }
 
 impl Dest {
-    fn of(head: &Head, core: usize) -> Dest {
+    pub(super) fn of(head: &Head, core: usize) -> Dest {
         Dest { core, key: head.key, ticket: head.ticket, flags: head.flags, db: head.db }
     }
 
@@ -115,7 +129,7 @@ impl<T: Transport> Core<T> {
     /// Executes requests of a core, as many as a turn has room for. Returns how many.
     pub(super) fn take_requests(&mut self, from: usize) -> u32 {
         let mut taken = 0;
-        while taken < LANE_REQUESTS_PER_TURN {
+        while taken < LANE_REQUESTS_PER_TURN && !self.has_answered_much(from) {
             if !self.next_requests(from) {
                 return taken as u32;
             }
@@ -164,9 +178,14 @@ impl<T: Transport> Core<T> {
         peer.taken_at += HEAD_BYTES;
         let Some(errand) = peer.taken.take_cargo() else { return 0 };
         self.counters.lanes.crossed_in += 1;
-        let dest = Dest::of(&head, from);
+        self.run_in_order(Behind { dest: Dest::of(&head, from), kind: head.kind, errand });
+        1
+    }
+
+    /// Executes what a request has brought along.
+    pub(super) fn run_cargo(&mut self, dest: Dest, kind: u8, errand: Errand) {
         match errand {
-            Errand::Frame(frame) => self.run_frame(dest, head.kind, &frame),
+            Errand::Frame(frame) => self.run_frame(dest, kind, &frame),
             Errand::Transaction(transaction, watches) => {
                 self.run_transaction(dest, *transaction, watches);
             }
@@ -176,13 +195,12 @@ impl<T: Transport> Core<T> {
                 self.begin_clients(dest, query);
             }
         }
-        1
     }
 
     /// Begins a look at this core's connections.
     pub(super) fn begin_clients(&mut self, dest: Dest, query: Box<ClientsQuery>) {
         let work = GuestWork::Command(tasks::Work::Clients(query));
-        self.guest_tasks.push_back(GuestTask { dest, work, out: Vec::new() });
+        self.guest_tasks.push_back(GuestTask::new(dest, work, Vec::new()));
     }
 
     /// Executes a guest's command of the batch.
@@ -190,6 +208,9 @@ impl<T: Transport> Core<T> {
         let Command { source, from: at, work, hash, .. } = self.batch.commands[number];
         let Source::Lane(core) = source else { return };
         let core = usize::from(core);
+        if !self.guest_tasks.is_empty() && self.waits_behind(core, at as usize) {
+            return;
+        }
         let Some((taken, answered)) =
             self.lanes.as_mut().and_then(|lanes| lanes.guest_bundles(core))
         else {
@@ -287,7 +308,7 @@ impl<T: Transport> Core<T> {
         match flow {
             Flow::Later(task) => {
                 let work = GuestWork::Command(tasks::Work::Task(task));
-                self.guest_tasks.push_back(GuestTask { dest, work, out });
+                self.guest_tasks.push_back(GuestTask::new(dest, work, out));
                 return;
             }
             Flow::Clients(query) => return self.begin_clients(dest, query),
@@ -300,7 +321,7 @@ impl<T: Transport> Core<T> {
         if !self.pins.is_empty() {
             let values = std::mem::take(&mut self.pins);
             let work = GuestWork::Copy { text: out, values, value: 0, copied_bytes: 0 };
-            self.guest_tasks.push_back(GuestTask { dest, work, out: Vec::new() });
+            self.guest_tasks.push_back(GuestTask::new(dest, work, Vec::new()));
             return;
         }
         self.answer_guest(dest, out, close);
@@ -321,7 +342,7 @@ impl<T: Transport> Core<T> {
     pub(super) fn answer_guest(&mut self, dest: Dest, reply: Vec<u8>, close: bool) {
         let Some(lanes) = &mut self.lanes else { return };
         if dest.core == lanes.me {
-            return self.take_part(dest.ticket, dest.key.index, reply);
+            return self.take_part(dest.ticket, reply);
         }
         let mut head = dest.head();
         if close {
@@ -340,7 +361,7 @@ impl<T: Transport> Core<T> {
         let Some(lanes) = &mut self.lanes else { return };
         if dest.core == lanes.me {
             if let Outcome::Clients(lines, found) = outcome {
-                self.take_clients(dest.ticket, dest.key.index, &lines, found);
+                self.take_clients(dest.ticket, &lines, found);
             }
         } else if let Some(bundle) = lanes.answer(dest.core) {
             bundle.push_cargo(dest.head(), outcome);
@@ -353,6 +374,8 @@ impl<T: Transport> Core<T> {
             let Some(mut task) = self.guest_tasks.pop_front() else { return };
             if self.run_guest_slice(&mut task) {
                 self.guest_tasks.push_back(task);
+            } else {
+                task.behind.into_iter().for_each(|behind| self.run_in_order(behind));
             }
         }
     }

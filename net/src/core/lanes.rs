@@ -243,6 +243,11 @@ impl Lanes {
         })
     }
 
+    /// A core to which no request may be sent now, if there is one.
+    pub(super) fn full_lane(&self) -> Option<usize> {
+        (0..self.peers.len()).find(|&to| to != self.me && !self.has_room(to))
+    }
+
     /// The bundle for requests to a core, to which one is about to be added.
     #[inline]
     pub(super) fn ask(&mut self, to: usize) -> Option<&mut Bundle<Errand>> {
@@ -395,6 +400,14 @@ impl<T: Transport> Core<T> {
                 note(&mut lanes.noted, peer, from);
             }
         }
+    }
+
+    /// Whether the replies to a core that were not posted yet fill a bundle.
+    pub(super) fn has_answered_much(&self, from: usize) -> bool {
+        self.lanes.as_ref().is_some_and(|lanes| {
+            let peer = lanes.peers[from].as_ref();
+            peer.is_some_and(|peer| peer.answered.len() >= lanes.bundle_bytes_max)
+        })
     }
 
     /// The next request bundle of a core, if the one before it is done with and its replies are

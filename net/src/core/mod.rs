@@ -27,6 +27,7 @@
 //! - `inbox`: messages between the core and the control thread
 //! - `lanes`: the ends of the lanes to other cores; `foreign`: what goes over them
 //! - `route`: which core a command goes to; `cross`: asking another one; `guest`: being asked
+//! - `behind`: what waits behind a guest's command that takes long
 //! - `gather`, `join`: commands that several cores execute
 //! - `check`: whether all of this holds together, for tests
 //! - `context`: what a command works with
@@ -41,6 +42,7 @@
 mod accept;
 mod age;
 mod batch;
+mod behind;
 mod budget;
 mod check;
 mod clients;

@@ -123,6 +123,7 @@ impl<T: Transport> Core<T> {
         let to = buffer.len().min(SEND_BYTES_MAX);
         connection.sending = Some((0, to));
         connection.sending_bytes = buffer.capacity();
+        connection.held_since_ns = 0;
         self.budget.recount(connection);
         self.counters.sends += 1;
         self.transport.send(&connection.socket, connection.key, buffer, 0, to);

@@ -79,6 +79,13 @@ impl<T: Transport> Core<T> {
                 if is_locked || !spec.accepts(args.len()) {
                     return false;
                 }
+                if spec.name == "client"
+                    && let Some(to) = lanes.full_lane()
+                {
+                    // It may be about the connections of all cores, which it asks once it runs.
+                    self.await_room(number, to);
+                    return true;
+                }
                 let place = |key: &[u8]| core_of_key(key, cores).index();
                 let way = match settings.cluster.as_deref() {
                     Some(view) if connection.session.core_port => node::way_of(view, spec, &args),
@@ -152,9 +159,10 @@ impl<T: Transport> Core<T> {
     }
 
     /// Lets a connection execute nothing until other cores owe it nothing.
-    fn hold_for_crossed(&mut self, key: Key) {
+    pub(super) fn hold_for_crossed(&mut self, key: Key) {
         if let Some(connection) = self.connections.find(key) {
             connection.lane_wait = connection.crossed > 0;
+            connection.settle_wait = connection.lane_wait;
         }
     }
 

@@ -476,7 +476,8 @@ impl Client {
                 self.expected.push_back(Expect::Lease);
             }
             1 => {
-                out.extend(format!("md {name} q\r\nmg {name} v\r\n").into_bytes());
+                out.extend(format!("md {name}\r\nmg {name} v\r\n").into_bytes());
+                self.expected.push_back(Expect::Lease);
                 self.expected.push_back(Expect::Lease);
             }
             _ => {

@@ -75,6 +75,7 @@ impl World {
         args: &[&[u8]],
         expected: &Expect,
     ) -> Result<Told, String> {
+        self.bring_back();
         let mut out = Vec::new();
         command(args, &mut out);
         self.cores[last.core].core.transport().write(last.peer, &out);
@@ -87,7 +88,7 @@ impl World {
             {
                 return Ok(told);
             }
-            if !went_on {
+            if !went_on && !self.is_anybody_away() {
                 let name = String::from_utf8_lossy(args[0]).into_owned();
                 return Err(format!("no reply to {name} at the end: {}", self.what_is_missing()));
             }

@@ -179,7 +179,7 @@ fn lease(got: &[u8]) -> Result<Option<(Told, usize)>, String> {
     let words: Vec<&[u8]> = head.split(|&byte| byte == b' ').collect();
     let wins = words.contains(&&b"W"[..]);
     match words[0] {
-        b"EN" | b"HD" => Ok(Some((Told::Nothing, length))),
+        b"EN" | b"HD" | b"NF" => Ok(Some((Told::Nothing, length))),
         b"VA" => {
             let count = words.get(1).and_then(|count| number(count)).unwrap_or_default() as usize;
             length += count + 2;

@@ -149,7 +149,8 @@ impl SimTransport {
                 let result = Err(io::ErrorKind::BrokenPipe.into());
                 self.events.push_back(Event::Sent { key, buffer, result });
             } else if state.reads {
-                let count = if self.prng.one_in(4) { self.prng.between(1, to - from) } else { to - from };
+                let count =
+                    if self.prng.one_in(4) { self.prng.between(1, to - from) } else { to - from };
                 state.to_client.extend_from_slice(&buffer[from..from + count]);
                 self.events.push_back(Event::Sent { key, buffer, result: Ok(count) });
             } else {

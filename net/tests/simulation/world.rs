@@ -12,6 +12,7 @@ use pinion_engine::{Limits, Shard, ShardConfig};
 use pinion_net::clock::Clock;
 use pinion_net::command::Settings;
 use pinion_net::connection::Protocol as ListenerProtocol;
+use pinion_net::core::limits::{BATCH_COMMANDS_MAX, LANE_BUNDLES, LANE_COPY_BYTES_MAX};
 use pinion_net::core::{
     Core, CoreOptions, Inbox, LaneSizes, ListenerKind, Request, Transport, join_cores_by,
 };
@@ -60,8 +61,6 @@ pub(crate) struct World {
     is_rough: bool,
     pub(super) step: usize,
     trace: Trace,
-    /// The most that all lanes of a core have taken.
-    lane_bytes_peak: usize,
 }
 
 fn core_options(core: usize, cores: CoreCount) -> CoreOptions {
@@ -125,7 +124,6 @@ impl World {
             prng,
             step: 0,
             trace: Trace::default(),
-            lane_bytes_peak: 0,
         }
     }
 
@@ -201,6 +199,7 @@ impl World {
         let number = self.prng.pick(&due);
         if self.is_rough && self.prng.one_in(200) {
             self.cores[number].stalled_until = step + self.prng.between(1, 400);
+            return Ok(true);
         }
         let sim = &mut self.cores[number];
         let turn = sim.core.turn(Wait::Forever).map_err(|error| format!("a turn: {error}"))?;
@@ -216,7 +215,8 @@ impl World {
     /// Lets time go on to the next timer; whether there is one.
     pub(super) fn pass_time(&mut self) -> bool {
         let now_ns = self.now_ns();
-        let mut due = (0..self.cores.len()).filter_map(|number| self.is_due_ns(number)).collect::<Vec<_>>();
+        let mut due =
+            (0..self.cores.len()).filter_map(|number| self.is_due_ns(number)).collect::<Vec<_>>();
         due.retain(|&at_ns| at_ns > now_ns);
         let Some(&next_ns) = due.iter().min() else { return false };
         self.now_ns.store(next_ns, Ordering::Relaxed);
@@ -225,7 +225,8 @@ impl World {
 
     /// Lets somebody come, speak, read or end; whether there was something to do.
     fn act_client(&mut self) -> Result<bool, String> {
-        if self.to_come > 0 && (self.clients.is_empty() || self.prng.one_in(6)) {
+        let is_empty = self.clients.iter().all(|client| client.gone);
+        if self.to_come > 0 && (is_empty || self.prng.one_in(6)) {
             self.connect();
             return Ok(true);
         }
@@ -247,6 +248,10 @@ impl World {
             for number in present {
                 acted |= self.hear(number)? || self.speak(number);
             }
+        }
+        if !acted && self.to_come > 0 {
+            self.connect();
+            acted = true;
         }
         Ok(acted)
     }
@@ -347,12 +352,12 @@ impl World {
     }
 
     /// Whether a core stalls, or a client does not read.
-    fn is_anybody_away(&self) -> bool {
+    pub(super) fn is_anybody_away(&self) -> bool {
         self.cores.iter().any(|sim| sim.stalled_until > self.step)
             || self.clients.iter().any(|client| !client.gone && !client.reads)
     }
 
-    fn bring_back(&mut self) {
+    pub(super) fn bring_back(&mut self) {
         self.cores.iter_mut().for_each(|sim| sim.stalled_until = 0);
         for client in self.clients.iter_mut().filter(|client| !client.gone && !client.reads) {
             client.reads = true;
@@ -361,7 +366,8 @@ impl World {
     }
 
     pub(super) fn what_is_missing(&mut self) -> String {
-        let waits = |client: &&Client| !client.gone && (client.ended || !client.expected.is_empty());
+        let waits =
+            |client: &&Client| !client.gone && (client.ended || !client.expected.is_empty());
         let waiting = self.clients.iter().find(waits);
         let text = waiting.map(|client| {
             let (id, core) = (client.id, client.core);
@@ -395,9 +401,22 @@ impl World {
                 }
                 bytes += of_a.kept_bytes + of_a.posted_bytes;
             }
-            self.lane_bytes_peak = self.lane_bytes_peak.max(bytes);
+            if bytes > self.lane_bytes_max() {
+                return Err(format!("the lanes of core {a} take {bytes} bytes"));
+            }
         }
         Ok(())
+    }
+
+    /// The most that a core's lanes may take: for each lane the bundles that are on their way, being
+    /// filled and in store. A bundle may exceed its bound by what a batch adds, and its memory by
+    /// as much as growing doubles.
+    fn lane_bytes_max(&self) -> usize {
+        let bundles = (self.cores.len() - 1) * 4 * (LANE_BUNDLES + 1);
+        // What is longer moves as a whole.
+        let value_bytes_max = self.mix.value_bytes_max.min(32 * 1024);
+        let batch_bytes = BATCH_COMMANDS_MAX * (LANE_COPY_BYTES_MAX + 6 * value_bytes_max);
+        bundles * 2 * (self.sizes.bundle_bytes_max + batch_bytes)
     }
 
     /// Checks all that must hold once everybody has been served.
