@@ -165,7 +165,6 @@ impl SimTransport {
         } else if !state.to_core.is_empty() {
             let count = self.prng.between(1, self.piece_bytes_max).min(state.to_core.len());
             let data = state.to_core.drain(..count).collect();
-            self.loans_out += 1;
             let armed = !self.prng.one_in(16);
             if !armed {
                 state.receiving = None;
@@ -199,7 +198,9 @@ impl Transport for SimTransport {
     }
 
     fn next_event(&mut self) -> Option<Event<SimSocket, Vec<u8>>> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        self.loans_out += usize::from(matches!(event, Some(Event::Received { .. })));
+        event
     }
 
     fn bytes<'a>(&'a self, loan: &'a Vec<u8>) -> &'a [u8] {
