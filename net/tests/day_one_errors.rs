@@ -13,7 +13,11 @@ use support::{Client, Reply, Server, info_number, ok};
 fn pinion(flags: &[&str], failures: &[Failure]) -> Command {
     let ports = ["--bind", "127.0.0.1", "--port", "0", "--memcached-port", "auto"];
     let mut command = Command::new(env!("CARGO_BIN_EXE_pinion"));
-    command.args(ports).args(["--memory", "64MiB"]).args(flags).stderr(Stdio::piped());
+    command
+        .args(ports)
+        .args(["--memory", "64MiB", "--cores", "0"])
+        .args(flags)
+        .stderr(Stdio::piped());
     inject(&mut command, failures);
     command
 }

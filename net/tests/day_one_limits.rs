@@ -118,7 +118,7 @@ fn input_that_is_held_has_a_limit_of_each_connection() {
 
 #[test]
 fn a_client_that_does_not_read_is_held_back_at_its_limit() {
-    let server = Server::start(&["--output-max", "65KiB"]);
+    let server = Server::start(&["--cores", "0", "--output-max", "65KiB"]);
     let mut slow = server.client();
     assert_eq!(slow.call_bytes(&[b"SET", b"a", &[b'v'; 10_000]]), ok());
     slow.send(encode(&[b"GET", b"a"]).repeat(2_000));

@@ -217,7 +217,7 @@ fn input(limit: &str, row: &Row) {
 }
 
 fn output(limit: &str, row: &Row) {
-    let server = Server::start(&["--output-max", "65KiB"]);
+    let server = Server::start(&["--cores", "0", "--output-max", "65KiB"]);
     let mut good = server.client();
     assert_eq!(good.call_bytes(&[b"SET", b"a", &[b'v'; 30_000]]), ok());
     let (mut slow, mut text) = (narrow(server.resp), narrow(server.memcached));
@@ -242,7 +242,7 @@ fn crowd(server: &Server) -> Vec<TcpStream> {
 }
 
 fn buffers(limit: &str, row: &Row) {
-    let server = Server::start(&["--memory", "128MiB", "--buffers", "8MiB"]);
+    let server = Server::start(&["--cores", "0", "--memory", "128MiB", "--buffers", "8MiB"]);
     let crowd = crowd(&server);
     // There is still room for requests, but not for two whose ends do not come.
     let (mut resp, mut memcached, mut held) = (None, None, Vec::new());
@@ -269,7 +269,7 @@ fn buffers(limit: &str, row: &Row) {
 }
 
 fn standing_still(limit: &str, row: &Row) {
-    let server = Server::start(&["--memory", "128MiB", "--buffers", "8MiB"]);
+    let server = Server::start(&["--cores", "0", "--memory", "128MiB", "--buffers", "8MiB"]);
     let mut crowd = crowd(&server);
     await_counter(&mut server.client(), "buffer_evictions");
     // Those who were closed have no words behind what they were owed.

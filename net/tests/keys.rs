@@ -459,7 +459,7 @@ fn keys_of_a_large_database_leave_room_for_others() {
 
 #[test]
 fn a_reply_that_is_too_large_is_refused() {
-    let server = Server::start(&["--memory", "128MiB"]);
+    let server = Server::start(&["--cores", "0", "--memory", "128MiB"]);
     let mut client = server.client();
     let long = "k".repeat(2_000);
     for number in 0..9_000 {

@@ -103,10 +103,8 @@ fn retrievals_take_any_number_of_keys() {
                 .map(|line| line.rsplit(' ').next().expect("a word").parse().expect("a number"))
                 .collect();
             assert_eq!(versions.len(), (0..count).filter(|i| i % 3 != 1).count());
-            let mut sorted = versions.clone();
-            sorted.sort_unstable();
-            sorted.dedup();
-            assert_eq!(sorted.len(), versions.len(), "no two items have the same version");
+            // Versions are those of a core, so items of two cores may have the same.
+            assert!(versions.iter().all(|&version| version > 0), "{versions:?}");
         }
         assert_eq!(client.ask("flush_all\r\n"), "OK\r\n");
         assert_eq!(client.ask(format!("get{keys}\r\n")), "END\r\n");

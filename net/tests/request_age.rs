@@ -11,7 +11,7 @@ use support::{Client, Reply, Server, encode, info_number, ok};
 const OLD: &str = "request is older than the 200 ms that it may wait";
 
 fn start(network: &str) -> Server {
-    Server::start(&["--network", network, "--request-age", "200ms"])
+    Server::start(&["--cores", "0", "--network", network, "--request-age", "200ms"])
 }
 
 fn refusals(client: &mut Client) -> u64 {

@@ -1,5 +1,5 @@
-//! CLIENT LIST, INFO and KILL, and `stats conns` of memcached: a look at all connections, a slice a turn, since there may be many
-//! and the addresses of each cost two system calls.
+//! CLIENT LIST, INFO and KILL, and `stats conns` of memcached: a look at all connections, a slice a
+//! turn, since there may be many and the addresses of each cost two system calls.
 //!
 //! A connection that comes while a look goes on may be missed, and one that goes may be in it, as
 //! if the look had happened at another moment of its slices.

@@ -43,7 +43,7 @@ impl Lot<'_> {
         let total: u64 = parts.iter().map(|&part| weight(part)).sum();
         // The chance may be a time: all of its bits are to have a say.
         let mixed = u128::from(self.chance.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let mut at = (mixed * u128::from(total) >> 64) as u64;
+        let mut at = ((mixed * u128::from(total)) >> 64) as u64;
         parts.iter().copied().find(|&part| {
             let is_it = at < weight(part);
             at = at.saturating_sub(weight(part));

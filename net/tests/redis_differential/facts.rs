@@ -7,6 +7,7 @@ use crate::wire::{Link, Node};
 
 /// Facts that differ: the command (with its container), the field, and why.
 const ACCEPTED: &[(&str, &str, &str)] = &[
+    ("cores", "name", "it tells of this server's cores"),
     ("client|setinfo", "name", "Redis has it since 7.2"),
     ("client|no-touch", "name", "Redis has it since 7.2"),
     ("client|setname", "tips", "Redis has them since 7.2"),

@@ -72,7 +72,9 @@ impl Tested {
         match std::env::var_os("PINION_TESTED_SERVER") {
             Some(program) => Tested::Redis(Redis::start(Path::new(&program), settings)),
             None => {
-                let flags = [&["--value-max", VALUE_MAX, "--eviction", "lru"], settings].concat();
+                // Transactions and other commands with keys of several cores are refused.
+                let own = ["--value-max", VALUE_MAX, "--eviction", "lru", "--cores", "0"];
+                let flags = [&own, settings].concat();
                 Tested::Pinion(Server::start(&flags))
             }
         }

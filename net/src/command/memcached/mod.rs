@@ -120,7 +120,7 @@ pub fn plain_key<'a>(meta: &Meta<'a>, decoded: &'a mut Option<KeyBuffer>) -> Opt
 /// of those that set one.
 pub fn keys_start(frame: &[u8]) -> usize {
     let is_space = |byte: &u8| *byte == b' ';
-    let words = if frame.starts_with(b"gat") { 2 } else { 1 };
+    let words = if frame.trim_ascii_start().starts_with(b"gat") { 2 } else { 1 };
     let mut at = 0;
     for _ in 0..words {
         at += frame[at..].iter().take_while(|byte| is_space(byte)).count();
