@@ -176,6 +176,7 @@ impl Server {
             CoreCount::new(count).map_err(|error| StartError::new(error.to_string()))?;
         let cluster = plan::cluster_of(options, core_count)?;
         let listeners = Listeners::open(options, core_count)?;
+        let clock = Clock::start();
         let (requests_in, requests) = channel();
         let (ready_in, ready) = channel();
         let (ended_in, ended) = channel();
@@ -214,6 +215,7 @@ impl Server {
                 sockets,
                 early,
                 lanes,
+                clock,
                 inbox,
                 messages,
                 ready: ready_in.clone(),
@@ -397,6 +399,8 @@ struct CoreSetup {
     sockets: Vec<OwnedFd>,
     early: Vec<(u32, OwnedFd)>,
     lanes: Lanes,
+    /// The same for all cores, so that their times can be compared.
+    clock: Clock,
     inbox: Inbox,
     messages: Sender<CoreMessage>,
     ready: Sender<Ready>,
@@ -439,7 +443,7 @@ impl CoreSetup {
         waker: Waker,
         ring_features: String,
     ) -> Result<Core<T>, StartError> {
-        let clock = Clock::start();
+        let clock = self.clock;
         let mut shard = make_shard(&self.shard, &self.core_options)?;
         shard.set_lease_timeout(self.options.lease_timeout.ms);
         if self.options.prefault {

@@ -13,11 +13,7 @@ use support::{Client, Reply, Server, info_number, ok};
 fn pinion(flags: &[&str], failures: &[Failure]) -> Command {
     let ports = ["--bind", "127.0.0.1", "--port", "0", "--memcached-port", "auto"];
     let mut command = Command::new(env!("CARGO_BIN_EXE_pinion"));
-    command
-        .args(ports)
-        .args(["--memory", "64MiB", "--cores", "0"])
-        .args(flags)
-        .stderr(Stdio::piped());
+    command.args(ports).args(["--memory", "64MiB"]).args(flags).stderr(Stdio::piped());
     inject(&mut command, failures);
     command
 }
@@ -94,7 +90,8 @@ fn a_listener_that_cannot_accept_leaves_the_other_alone() {
         // The two listeners have numbers that follow each other.
         for rest in [0, 1] {
             let failure = Failure::on_one_descriptor_in(2, rest, libc::SYS_accept4, errno);
-            let server = Server::spawn(pinion(&["--network", "epoll"], &[failure]));
+            let flags = ["--network", "epoll", "--cores", "0"];
+            let server = Server::spawn(pinion(&flags, &[failure]));
             let patience = Some(Duration::from_millis(300));
             let (mut resp, mut text) = (server.client(), server.memcached());
             resp.stream().set_read_timeout(patience).expect("timeout");

@@ -18,12 +18,16 @@ use crate::cluster;
 use crate::connection::{Closing, Connection, Protocol};
 use crate::log::{Level, Line};
 
+/// How far the times of two cores may differ, in microseconds.
+const SLACK_US: u64 = 10_000;
+
 /// Lets through so many in a second, and as many at once after a second of rest: of all cores
 /// together, without a lock.
 ///
 /// What is kept is when the last that was let through would have come if all had come evenly. Each
-/// moves that by its share of a second, and none may move it ahead of the present; after a rest it
-/// lags by a second at most, which is the burst.
+/// moves that by its share of a second, and none may move it ahead of the present by more than
+/// [`SLACK_US`], since a core's turn may have begun before that of another one; after a rest it lags
+/// by a second at most, which is the burst.
 #[derive(Debug, Default)]
 pub(super) struct Rate {
     last_us: AtomicU64,
@@ -39,7 +43,7 @@ impl Rate {
         let next = |last_us: u64| {
             // A core's time begins at one second, so the first burst is a full one.
             let next_us = last_us.max(now_us.saturating_sub(1_000_000)) + step_us;
-            (next_us <= now_us).then_some(next_us)
+            (next_us <= now_us + SLACK_US).then_some(next_us)
         };
         self.last_us.fetch_update(Relaxed, Relaxed, next).is_ok()
     }
@@ -183,7 +187,7 @@ mod tests {
         let rate = Rate::default();
         let count = |times: u32, now_ms| (0..times).filter(|_| rate.admit(10, now_ms)).count();
         assert_eq!(count(100, 1_000), 10);
-        assert_eq!(count(100, 1_099), 0);
+        assert_eq!(count(100, 1_080), 0);
         assert_eq!(count(100, 1_100), 1);
         assert_eq!(count(100, 1_500), 4);
         assert_eq!(count(100, 90_000), 10, "rest is not saved for more than a second");
