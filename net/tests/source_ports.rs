@@ -33,13 +33,18 @@ fn connect_to_core(to: SocketAddr, core: CoreIndex, from: &mut u16) -> Client {
     panic!("no port of core {core} is free");
 }
 
-/// The core that serves a connection, by its number: those of different cores differ in the
-/// remainder.
+/// The core that serves a connection, as the server tells it.
 fn core_of(client: &mut Client) -> usize {
-    match client.call(&["CLIENT", "ID"]) {
-        Reply::Integer(number) => (number as usize - 1) % CORES,
-        other => panic!("{other:?}"),
-    }
+    let info = client.call(&["CLIENT", "INFO"]).text();
+    let core = info.split(' ').find_map(|field| field.trim_end().strip_prefix("core="));
+    core.and_then(|core| core.parse().ok()).unwrap_or_else(|| panic!("no core in {info}"))
+}
+
+/// The same over memcached's protocol.
+fn memcached_core_of(client: &mut Client) -> usize {
+    let lines = client.ask("stats\r\n");
+    let core = lines.lines().find_map(|line| line.strip_prefix("STAT connection_core "));
+    core.and_then(|core| core.parse().ok()).unwrap_or_else(|| panic!("no core in {lines}"))
 }
 
 fn start(bind: &str) -> Server {
@@ -56,6 +61,9 @@ fn connections_reach_the_core_of_their_source_port() {
             let core = CoreIndex::new(number % CORES as u16);
             let mut client = connect_to_core(server.resp, core, &mut from);
             assert_eq!(core_of(&mut client), core.index(), "from port {from} over {bind}");
+            clients.push(client);
+            let mut client = connect_to_core(server.memcached, core, &mut from);
+            assert_eq!(memcached_core_of(&mut client), core.index(), "port {from} over {bind}");
             clients.push(client);
         }
     }
