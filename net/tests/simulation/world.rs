@@ -334,8 +334,7 @@ impl World {
                 transport.end(client.peer, Half::Ended);
             }
             5 => {
-                client.gone = true;
-                client.ended = true;
+                (client.gone, client.lost, client.ended) = (true, true, true);
                 client.left = 0;
                 transport.end(client.peer, Half::Gone);
             }
