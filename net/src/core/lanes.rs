@@ -416,7 +416,7 @@ impl<T: Transport> Core<T> {
         let Some(lanes) = &mut self.lanes else { return false };
         let bytes_max = lanes.bundle_bytes_max;
         let Some(peer) = &mut lanes.peers[from] else { return false };
-        if peer.replies.len() >= LANE_BUNDLES {
+        if peer.replies.untaken() >= LANE_BUNDLES {
             return false;
         }
         if peer.taken_at < peer.taken.len() {
@@ -454,7 +454,7 @@ impl<T: Transport> Core<T> {
             if !peer.answered.is_empty() {
                 let empty = peer.spare_answered.pop().unwrap_or_default();
                 let mut bundle = std::mem::replace(&mut peer.answered, empty);
-                bundle.wants_receipt = peer.replies.len() + 1 >= LANE_BUNDLES;
+                bundle.wants_receipt = peer.replies.untaken() + 1 >= LANE_BUNDLES;
                 let outcome = peer.replies.push(bundle);
                 debug_assert!(outcome.is_ok(), "L1: there is a place for each reply");
                 posted = true;

@@ -89,7 +89,7 @@ impl<T> Sender<T> {
 
     /// Values that the consumer has not taken yet.
     #[inline]
-    pub fn len(&mut self) -> usize {
+    pub fn untaken(&mut self) -> usize {
         self.head_seen = self.shared.head.0.load(Ordering::Acquire);
         self.tail.wrapping_sub(self.head_seen)
     }

@@ -69,6 +69,8 @@ pub(crate) struct Client {
     /// It writes no more, and reads what comes.
     pub(crate) ended: bool,
     pub(crate) gone: bool,
+    /// It was gone before all that it wrote was received, perhaps.
+    pub(crate) lost: bool,
 }
 
 /// Writes a RESP command.
@@ -123,6 +125,7 @@ impl Client {
             reads: true,
             ended: false,
             gone: false,
+            lost: false,
         }
     }
 

@@ -14,7 +14,7 @@ impl World {
         let mut last = Client::new(usize::MAX, Protocol::Resp, (core, peer), 0);
         for db in 0..3_u8 {
             self.talk(&mut last, &[b"SELECT", db.to_string().as_bytes()], &Expect::Line("+OK"))?;
-            let is_known = |client: &&Client| client.expected.is_empty();
+            let is_known = |client: &&Client| !client.lost;
             let held: Vec<(Vec<u8>, Vec<u8>)> = (self.clients.iter().filter(is_known))
                 .flat_map(|client| &client.model)
                 .filter(|((of_db, _), _)| *of_db == db)
@@ -44,7 +44,7 @@ impl World {
             let args: [&[u8]; 2] = [b"INCR", key.as_bytes()];
             let told = self.talk(last, &args, &Expect::Counter(counter))?;
             let Told::Counter(_, count) = told else { continue };
-            let is_exact = self.clients.iter().all(|client| client.expected.is_empty());
+            let is_exact = self.clients.iter().all(|client| !client.lost);
             let asked = self.shared.asked[counter];
             if is_exact && count as u64 != asked {
                 return Err(format!("counter {counter} is {count}, and was asked {asked} times"));

@@ -152,13 +152,13 @@ impl World {
             self.now_ns.fetch_add(passed_ns, Ordering::Relaxed);
             let acted = if self.prng.one_in(3) { self.act_client()? } else { self.act_core()? };
             if !acted && !self.act_core()? && !self.act_client()? && !self.pass_time() {
-                if self.is_done() {
+                if self.is_anybody_away() {
+                    self.bring_back();
+                } else if self.is_done() {
                     return Ok(());
-                }
-                if !self.is_anybody_away() {
+                } else {
                     return Err(self.what_is_missing());
                 }
-                self.bring_back();
             }
             if self.step % 64 == 0 {
                 self.check_lanes()?;
@@ -334,8 +334,7 @@ impl World {
                 transport.end(client.peer, Half::Ended);
             }
             5 => {
-                client.gone = true;
-                client.ended = true;
+                (client.gone, client.lost, client.ended) = (true, true, true);
                 client.left = 0;
                 transport.end(client.peer, Half::Gone);
             }
