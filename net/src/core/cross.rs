@@ -148,6 +148,7 @@ impl<T: Transport> Core<T> {
             (Outcome::Reply(bytes), _) if head.flags & flag::PART != 0 => {
                 self.take_part(head.ticket, bytes);
             }
+            (Outcome::Step(found), _) => self.take_found(head.ticket, *found),
             (Outcome::Clients(lines, found), _) => {
                 self.take_clients(head.ticket, &lines, found);
             }

@@ -4,6 +4,7 @@
 use pinion_ring::Key;
 
 use super::clients::ClientsQuery;
+use super::joint::{Found, Step};
 use crate::command::{Transaction, Watches};
 
 /// Kinds of requests.
@@ -43,6 +44,8 @@ pub(crate) enum Errand {
     Watch(Vec<u8>),
     /// A look at the connections of a core.
     Clients(Box<ClientsQuery>),
+    /// A step of a command over several cores.
+    Step(Box<Step>),
 }
 
 /// The cargo of a reply.
@@ -56,6 +59,8 @@ pub(crate) enum Outcome {
     Watches(Watches, Vec<u8>),
     /// What was found among the connections of a core: lines, and how many.
     Clients(Vec<u8>, usize),
+    /// What a step has come to.
+    Step(Box<Found>),
 }
 
 /// To whom the reply to a request of another core goes.

@@ -28,7 +28,9 @@
 //! - `lanes`: the ends of the lanes to other cores; `foreign`: what goes over them
 //! - `route`: which core a command goes to; `cross`: asking another one; `guest`: being asked
 //! - `behind`: what waits behind a guest's command that takes long
-//! - `gather`, `join`: commands that several cores execute
+//! - `gather`, `join`: commands that several cores execute, a part each
+//! - `joint`, `jointly`: commands over several cores that cannot be executed in parts; `visit` and
+//!   `reserve`: the cores of their keys
 //! - `check`: whether all of this holds together, for tests
 //! - `context`: what a command works with
 //!
@@ -61,6 +63,8 @@ mod guest;
 mod idle;
 mod inbox;
 mod join;
+mod joint;
+mod jointly;
 mod lanes;
 mod lending;
 pub mod limits;
@@ -69,6 +73,7 @@ mod output;
 mod pause;
 mod quiet;
 mod rates;
+mod reserve;
 mod route;
 mod snapshot;
 mod stream;
@@ -77,6 +82,7 @@ mod tasks;
 mod timing;
 mod transport;
 mod turn;
+mod visit;
 
 pub use budget::BufferFigures;
 pub use check::LaneCensus;
