@@ -1,6 +1,7 @@
 //! What crosses between cores: the kinds of messages, their flags, and the cargo of those that are
 //! more than a few bytes.
 
+use pinion_engine::SetError;
 use pinion_ring::Key;
 
 use super::clients::ClientsQuery;
@@ -46,6 +47,20 @@ pub(crate) enum Errand {
     Clients(Box<ClientsQuery>),
     /// A step of a command over several cores.
     Step(Box<Step>),
+    /// A request whose large value has come before, under a number, or was refused; its kind is
+    /// `LargeFrame::kind`.
+    Store(Box<LargeFrame>),
+}
+
+/// A request whose value has come in pieces.
+#[derive(Debug)]
+pub(crate) struct LargeFrame {
+    /// What kind of request it is.
+    pub(crate) kind: u8,
+    /// The request, with an empty value.
+    pub(crate) frame: Vec<u8>,
+    /// The number under which its value has come, or why it was refused.
+    pub(crate) value: Result<u64, SetError>,
 }
 
 /// The cargo of a reply.

@@ -19,7 +19,7 @@ use super::limits::{BATCH_COMMANDS_MAX, LANE_COPY_BYTES_MAX, LANE_REQUESTS_PER_T
 use super::tasks;
 use super::{Core, Counters, Transport};
 use crate::command::{Flow, ServerState, Step};
-use crate::connection::Session;
+use crate::connection::{LargeValue, Session};
 use crate::lane::{HEAD_BYTES, Head};
 
 /// A guest's command that is executed in slices.
@@ -198,6 +198,7 @@ impl<T: Transport> Core<T> {
     pub(super) fn run_cargo(&mut self, dest: Dest, kind: u8, errand: Errand) {
         match errand {
             Errand::Frame(frame) => self.run_frame(dest, kind, &frame),
+            Errand::Store(request) => self.run_store(dest, *request),
             Errand::Transaction(transaction, watches) => {
                 self.take_transaction(dest, transaction, watches);
             }
@@ -278,12 +279,23 @@ impl<T: Transport> Core<T> {
 
     /// Executes a request that has come on its own, or a part of one.
     pub(super) fn run_frame(&mut self, dest: Dest, kind: u8, frame: &[u8]) {
+        self.run_large_frame(dest, kind, frame, None);
+    }
+
+    /// The same for one whose large value has come before.
+    pub(super) fn run_large_frame(
+        &mut self,
+        dest: Dest,
+        kind: u8,
+        frame: &[u8],
+        mut large: Option<LargeValue>,
+    ) {
         let head = Head { kind, db: dest.db, ..dest.head() };
         let args = &mut self.guest_args;
         let (work, hash) = parse_guest(&head, frame, args, &self.shard, &self.limits);
         if !self.reservations.is_empty() {
             let args = std::mem::take(&mut self.guest_args);
-            let is_parked = self.parks(dest, kind, work, frame, &args);
+            let is_parked = self.parks(dest, (kind, work), frame, &args, &mut large);
             self.guest_args = args;
             if is_parked {
                 return;
@@ -300,9 +312,12 @@ impl<T: Transport> Core<T> {
         let mut context = context!(self, &mut self.guest, &mut out, {
             room: self.budget.reply_room().at_once(),
             first_hash: hash.unwrap_or(self.no_hash),
-            large: None,
+            large: large,
         });
         let flow = perform(work, &mut context, frame, args, &self.limits.memcached, &self.clock);
+        if let Some(large) = context.large.take() {
+            large.abort(context.shard);
+        }
         if let Some(tally) = tally {
             tally.end(&mut self.counters, &mut self.server, &self.guest, is_own);
         }

@@ -39,11 +39,20 @@ struct Asked {
 pub(super) struct Joints {
     asked: BTreeMap<u64, Asked>,
     next: u64,
+    /// Large values for other cores of which a piece is on its way: their connections, and its
+    /// bytes.
+    pub(super) pieces: BTreeMap<u64, (Key, usize)>,
     /// Connections that wait until there are fewer.
     waiting: VecDeque<Key>,
 }
 
 impl Joints {
+    /// A number that no other command over several cores has, and no large value for another core.
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
+    }
+
     /// Whether none is under way.
     pub(super) fn is_empty(&self) -> bool {
         self.asked.is_empty()
@@ -81,8 +90,7 @@ impl<T: Transport> Core<T> {
         // What it sends from now on comes after.
         self.put_back(number + 1, key);
         self.hold(key);
-        let id = self.joints.next;
-        self.joints.next += 1;
+        let id = self.joints.next_number();
         let (connection, number) = (key, spec.number);
         let mut asked =
             Asked { connection, ticket, is_muted, version, flags, db, number, memory_bytes, joint };
@@ -123,7 +131,9 @@ impl<T: Transport> Core<T> {
 
     /// Takes what a step came to: the next one follows, or the reply.
     pub(super) fn take_found(&mut self, id: u64, found: Found) {
-        let Some(asked) = self.joints.asked.get_mut(&id) else { return };
+        let Some(asked) = self.joints.asked.get_mut(&id) else {
+            return self.take_receipt(id, &found);
+        };
         match asked.joint.next(found) {
             Ok(ask) => {
                 let head = (asked.flags, asked.db);

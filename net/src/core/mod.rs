@@ -20,6 +20,7 @@
 //! - `snapshot`, `sums`: what a core tells of itself, and what all of them tell together
 //! - `fills`: reads that wait until another client has fetched the value
 //! - `stream`: large values on their way from connections to the shard
+//! - `away`: such values for the shard of another core
 //! - `accept`, `quiet`: how connections come, and how those end that nothing happens on
 //! - `output`: sending, back-pressure, the end of a connection
 //! - `transport`: what moves the bytes
@@ -43,6 +44,7 @@
 
 mod accept;
 mod age;
+mod away;
 mod batch;
 mod behind;
 mod budget;

@@ -19,6 +19,7 @@ use pinion_ring::Key;
 
 use super::foreign::Dest;
 use super::joint::ReservedKey;
+use crate::connection::LargeValue;
 use crate::command::{Transaction, Watches};
 
 /// Who waits for a key.
@@ -35,8 +36,8 @@ pub(super) enum Waiter {
 /// A command that waits.
 #[derive(Debug)]
 pub(super) enum Parked {
-    /// A request of this kind.
-    Frame(u8, Box<[u8]>),
+    /// A request of this kind, and its value if that has come before.
+    Frame(u8, Box<[u8]>, Option<LargeValue>),
     /// A transaction.
     Transaction(Box<Transaction>, Watches),
 }

@@ -10,13 +10,14 @@ use std::collections::BTreeMap;
 use pinion_engine::{LargeWrite, PinnedValue, SetError, SetOptions, Stored};
 
 use super::batch::{Command, ParseLimits, Source, Work};
-use super::foreign::{Dest, Outcome};
+use super::foreign::{Dest, LargeFrame, Outcome};
 use super::guest::GuestTask;
 use super::joint::{Found, ReservedKey, Step, Terms};
 use super::limits::{JOINT_PIECE_BYTES, LANE_REQUESTS_PER_TURN};
 use super::reserve::{Parked, Reserving, Waiter};
 use super::{Core, Transport};
 use crate::command::{self, Arguments, Transaction, Watches};
+use crate::connection::LargeValue;
 use crate::protocol::memcached::binary;
 use crate::protocol::{memcached, resp};
 
@@ -111,6 +112,9 @@ impl<T: Transport> Core<T> {
     /// its connection waits.
     #[cold]
     pub(super) fn awaits_key(&mut self, number: usize) -> bool {
+        if self.reservations.is_empty() {
+            return false;
+        }
         let Command { connection: key, source, from, to, work, .. } = self.batch.commands[number];
         let Some(connection) = self.connections.find(key) else { return false };
         let bytes = match source {
@@ -143,17 +147,17 @@ impl<T: Transport> Core<T> {
     pub(super) fn parks(
         &mut self,
         dest: Dest,
-        kind: u8,
-        work: Work,
+        (kind, work): (u8, Work),
         frame: &[u8],
         args: &resp::Args,
+        large: &mut Option<LargeValue>,
     ) -> bool {
         let blocks = |key: &[u8]| self.reservations.blocks(key, true);
         let Some(reserved) = blocked_key(work, frame, args, &self.limits, blocks) else {
             return false;
         };
         self.budget.hold_cargo(frame.len());
-        let parked = Parked::Frame(kind, frame.into());
+        let parked = Parked::Frame(kind, frame.into(), large.take());
         self.reservations.wait(&reserved, Waiter::Guest(dest, parked));
         self.counters.lanes.key_waits += 1;
         true
@@ -294,10 +298,10 @@ impl<T: Transport> Core<T> {
                 Ok(write) => write,
                 Err(error) => return self.answer_step(dest, Found::Appended(Err(error))),
             };
-            match self.visits.of(dest) {
-                Some(visit) => visit.write = Some(write),
-                None => self.shard.abort_large(write),
-            }
+            let wipes = self.shard.wipes();
+            let visit = self.visits.0.entry((dest.core, dest.ticket));
+            // A value that a connection sends comes without a reservation.
+            visit.or_insert(Visit { wipes, pinned: None, write: None }).write = Some(write);
         }
         let mut appended_bytes = 0;
         if let Some(outcome) = self.append_some(dest, &piece, &mut appended_bytes) {
@@ -313,8 +317,9 @@ impl<T: Transport> Core<T> {
         piece: &[u8],
         appended_bytes: &mut usize,
     ) -> Option<Result<(), SetError>> {
-        let write = self.visits.0.get_mut(&(dest.core, dest.ticket))?.write.as_mut();
-        let Some(write) = write else { return Some(Err(SetError::Incomplete)) };
+        // Whoever sent it may have given up.
+        let write = self.visits.0.get_mut(&(dest.core, dest.ticket));
+        let Some(write) = write.and_then(|visit| visit.write.as_mut()) else { return Some(Err(SetError::Incomplete)) };
         while *appended_bytes < piece.len() {
             match self.shard.append_large(write, &piece[*appended_bytes..], self.now_ms) {
                 Ok(0) => return None,
@@ -335,6 +340,20 @@ impl<T: Transport> Core<T> {
         let Some(outcome) = self.append_some(dest, piece, appended_bytes) else { return true };
         self.answer_step(dest, Found::Appended(outcome));
         false
+    }
+
+    /// Executes a request whose large value has come before.
+    pub(super) fn run_store(&mut self, dest: Dest, request: LargeFrame) {
+        let LargeFrame { kind, frame, value } = request;
+        let value = match value {
+            Err(error) => LargeValue::Refused(error),
+            Ok(stream) => {
+                let visit = self.visits.0.remove(&(dest.core, stream));
+                let write = visit.and_then(|visit| visit.write);
+                write.map_or(LargeValue::Refused(SetError::Incomplete), LargeValue::Write)
+            }
+        };
+        self.run_large_frame(dest, kind, &frame, Some(value));
     }
 
     fn finish_value(&mut self, dest: Dest, options: &SetOptions) -> Result<Stored, SetError> {
@@ -360,7 +379,9 @@ impl<T: Transport> Core<T> {
                 return self.answer_step(dest, Found::Changed);
             }
         }
-        let Some(visit) = self.visits.0.remove(&(dest.core, dest.ticket)) else { return };
+        let Some(visit) = self.visits.0.remove(&(dest.core, dest.ticket)) else {
+            return self.answer_step(dest, Found::Released { was_flushed: false });
+        };
         let was_flushed = visit.wipes != self.shard.wipes();
         if let Some(pinned) = visit.pinned {
             self.shard.unpin(pinned);
@@ -407,9 +428,9 @@ impl<T: Transport> Core<T> {
 
     fn run_parked(&mut self, dest: Dest, parked: Parked) {
         match parked {
-            Parked::Frame(kind, frame) => {
+            Parked::Frame(kind, frame, large) => {
                 self.budget.release_cargo(frame.len());
-                self.run_frame(dest, kind, &frame);
+                self.run_large_frame(dest, kind, &frame, large);
             }
             Parked::Transaction(transaction, watches) => {
                 self.budget.release_cargo(transaction.memory_bytes());
