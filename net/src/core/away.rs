@@ -85,6 +85,11 @@ impl<T: Transport> Core<T> {
             self.give_up(core, stream);
         }
         self.go_on(key);
+        let connection = self.connections.find(key);
+        if connection.is_some_and(|connection| !connection.is_arriving()) {
+            // That was all of it: what is left of the request follows.
+            self.feed_input(key.index);
+        }
     }
 
     /// Gives a value up that another core has, since the command that it has come for is not
