@@ -13,6 +13,8 @@ use support::random::Random;
 use support::{Client, Reply, Server, encode, ok};
 
 const CORES: [&str; 2] = ["--cores", "0,1,0,1"];
+/// The same with memory for large replies of other cores, which are copied to this one's buffers.
+const LARGE: [&str; 4] = ["--cores", "0,1,0,1", "--memory", "1GiB"];
 
 /// A word of a random command.
 fn command(random: &mut Random) -> Vec<String> {
@@ -253,7 +255,7 @@ fn wait_until_nothing_is_held(client: &mut Client) {
 
 #[test]
 fn large_values_go_over_cores_in_whatever_pieces() {
-    let server = Server::start(&CORES);
+    let server = Server::start(&LARGE);
     let mut client = server.client();
     let mut random = Random::new(11);
     for length in [40_000, 1 << 20, 8 << 20] {
@@ -295,7 +297,7 @@ fn large_values_go_over_cores_in_whatever_pieces() {
 
 #[test]
 fn slow_and_dying_readers_and_writers_of_large_values_leave_nothing() {
-    let server = Server::start(&CORES);
+    let server = Server::start(&LARGE);
     let mut client = server.client();
     let value = "v".repeat(4 << 20);
     for key in 0..4 {

@@ -456,6 +456,8 @@ impl<T: Transport> Core<T> {
             self.execute_batch();
             self.refuse_input(key.index);
         } else {
+            // What piles up here is as much work as what goes to the shard.
+            self.streamed_bytes += bytes.len();
             self.spares.append(&mut connection.input, bytes);
             let age_ms = self.options.settings.limits.request_age_ms;
             connection.note_arrival(bytes.len(), self.now_ms, age_ms);
