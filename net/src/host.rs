@@ -19,7 +19,8 @@ pub fn allowed_cpus() -> Vec<usize> {
 pub fn one_of_each_core(cpus: &[usize]) -> Vec<usize> {
     let siblings = |cpu: usize| {
         let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
-        std::fs::read_to_string(path).map_or_else(|_| cpu.to_string(), |text| text.trim().to_owned())
+        std::fs::read_to_string(path)
+            .map_or_else(|_| cpu.to_string(), |text| text.trim().to_owned())
     };
     let mut seen = Vec::new();
     let is_first = |cpu: &usize| {

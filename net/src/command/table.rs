@@ -227,6 +227,8 @@ mod tests {
                 Reach::Keys(Spread::Apart(_)) => assert_eq!(spec.keys.len(), 1, "{}", spec.name),
                 Reach::Subcommand => assert!(!spec.subcommands.is_empty(), "{}", spec.name),
                 Reach::Cursor => assert_eq!(spec.name, "scan"),
+                Reach::Debug => assert_eq!(spec.name, "debug"),
+                Reach::Survey => assert!(spec.keys.is_empty(), "{} has keys", spec.name),
                 Reach::All(_) => assert!(spec.keys.is_empty(), "{} has keys", spec.name),
             }
         }

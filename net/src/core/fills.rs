@@ -244,10 +244,7 @@ mod tests {
 
     fn waiter(shard: &Shard, key: &[u8], look_ms: u64) -> Waiter {
         Waiter {
-            asker: Asker::Connection(
-                Key { index: 0, generation: 0 },
-                Replies::default().defer(),
-            ),
+            asker: Asker::Connection(Key { index: 0, generation: 0 }, Replies::default().defer()),
             frame: Box::default(),
             hash: shard.hash(key),
             look_ms,

@@ -63,7 +63,7 @@ enum GuestWork {
 impl GuestTask {
     /// The rest of a piece, of which some bytes are stored.
     pub(super) fn appending(dest: Dest, piece: Vec<u8>, appended_bytes: usize) -> GuestTask {
-        GuestTask { dest, work: GuestWork::Append { piece, appended_bytes }, out: Vec::new() }
+        GuestTask::new(dest, GuestWork::Append { piece, appended_bytes }, Vec::new())
     }
 }
 

@@ -238,6 +238,9 @@ mod tests {
         for how in [Join::Sum, Join::First, Join::ByKey, Join::Append] {
             assert_eq!(joined(how, &["*0\r\n", "-OOM no\r\n"], &[0]), "-OOM no\r\n");
         }
-        assert_eq!(joined(Join::Lines, &["END\r\n", "SERVER_ERROR x\r\n"], &[]), "SERVER_ERROR x\r\n");
+        assert_eq!(
+            joined(Join::Lines, &["END\r\n", "SERVER_ERROR x\r\n"], &[]),
+            "SERVER_ERROR x\r\n"
+        );
     }
 }

@@ -53,6 +53,16 @@ impl Joints {
         self.next - 1
     }
 
+    /// How many are under way, and large values of which a piece is.
+    pub(super) fn len(&self) -> usize {
+        self.asked.len() + self.pieces.len()
+    }
+
+    /// Whether a connection waits, for tests: for a place, or for a piece to be stored.
+    pub(super) fn has_waiting(&self, key: Key) -> bool {
+        self.waiting.contains(&key) || self.pieces.values().any(|(other, _)| *other == key)
+    }
+
     /// Whether none is under way.
     pub(super) fn is_empty(&self) -> bool {
         self.asked.is_empty()

@@ -74,6 +74,27 @@ impl Reservations {
         self.entries.is_empty()
     }
 
+    /// Keys that are reserved, or somebody waits for.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Commands of another core that wait, for tests.
+    pub(super) fn guests_of(&self, core: usize) -> usize {
+        let is_its = |waiter: &&Waiter| match waiter {
+            Waiter::Connection(_) => false,
+            Waiter::Guest(dest, _) => dest.core == core,
+            Waiter::Reserve(reserving) => reserving.dest.core == core,
+        };
+        self.entries.values().flat_map(|entry| &entry.queue).filter(is_its).count()
+    }
+
+    /// Whether a connection waits, for tests.
+    pub(super) fn has_waiting(&self, key: Key) -> bool {
+        let is_it = |waiter: &Waiter| matches!(waiter, Waiter::Connection(other) if *other == key);
+        self.entries.values().flat_map(|entry| &entry.queue).any(is_it)
+    }
+
     /// Whether a command that names a key is to wait: one of this core, or of another.
     pub(super) fn blocks(&self, key: &[u8], is_guest: bool) -> bool {
         self.entries.get(key).is_some_and(|entry| entry.is_reserved || is_guest)

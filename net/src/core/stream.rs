@@ -59,12 +59,13 @@ impl<T: Transport> Core<T> {
         let input = &connection.input;
         let (limits, stream) = (&self.limits, self.joints.next_number());
         let is_single = self.lanes.is_none();
-        let redirects =
-            connection.session.core_port && self.options.settings.redirects_on_core_ports();
+        // A node of a cluster refuses the command when its value has come.
+        let redirects = connection.session.core_port
+            && self.options.settings.cluster.as_deref().is_some_and(|view| view.redirects);
         // What waits for EXEC is kept whole.
-        let may_go_away = connection.session.transaction.is_none() && !redirects;
+        let may_go_away = connection.session.transaction.is_none();
         let begin = |shard: &mut Shard, key: &[u8], value_bytes: usize| {
-            if is_single || limits.is_mine(key) {
+            if is_single || redirects || limits.is_mine(key) {
                 return Some(large::begin(shard, key, value_bytes));
             }
             may_go_away.then(|| {

@@ -37,6 +37,11 @@ struct Visit {
 pub(super) struct Visits(BTreeMap<(usize, u64), Visit>);
 
 impl Visits {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     fn of(&mut self, dest: Dest) -> Option<&mut Visit> {
         self.0.get_mut(&(dest.core, dest.ticket))
     }

@@ -39,7 +39,8 @@ impl<T> Shared<T> {
 
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
-        let (head, tail) = (self.head.0.load(Ordering::Acquire), self.tail.0.load(Ordering::Acquire));
+        let (head, tail) =
+            (self.head.0.load(Ordering::Acquire), self.tail.0.load(Ordering::Acquire));
         let mut index = head;
         while index != tail {
             // SAFETY: both ends are gone, and this slot holds a value that nobody took (Q1).

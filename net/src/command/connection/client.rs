@@ -74,14 +74,14 @@ pub(super) const SUBCOMMANDS: &[Spec] = &[
         .tips("request_policy:all_nodes response_policy:all_succeeded")
         .since("7.2.0")
         .reach(Reach::Here)
-            .summary("Tells which library the client uses."),
+        .summary("Tells which library the client uses."),
     Spec::new("setname", 3, setname)
         .flags("noscript loading stale")
         .categories("@slow @connection")
         .tips("request_policy:all_nodes response_policy:all_succeeded")
         .since("2.6.9")
         .reach(Reach::Here)
-            .summary("Names the connection."),
+        .summary("Names the connection."),
     Spec::new("unpause", 2, unpause)
         .flags("admin noscript loading stale")
         .categories("@admin @slow @dangerous @connection")
