@@ -1,5 +1,7 @@
 //! What a command works with.
 
+use std::borrow::Cow;
+
 use pinion_engine::{Entry, KeyHash, PinnedValue, SetError, Shard, Value};
 
 use super::server::ServerState;
@@ -244,12 +246,7 @@ impl Context<'_> {
     /// Answers why a value could not be stored.
     pub fn set_error(&mut self, error: &SetError) {
         self.count_long_key(error);
-        match error {
-            SetError::NoSpace => {
-                self.error("OOM command not allowed when used memory > 'maxmemory'.");
-            }
-            other => self.error(&format!("ERR {other}")),
-        }
+        self.error(&set_error_text(error));
     }
 
     /// Takes back the reply to a read that began at `start` of the output, with the memory that it
@@ -272,6 +269,14 @@ impl Context<'_> {
     pub fn count_read(&mut self, hit: bool) {
         self.counters.hits += u64::from(hit);
         self.counters.misses += u64::from(!hit);
+    }
+}
+
+/// Why a value could not be stored, as an error.
+pub fn set_error_text(error: &SetError) -> Cow<'static, str> {
+    match error {
+        SetError::NoSpace => "OOM command not allowed when used memory > 'maxmemory'.".into(),
+        other => format!("ERR {other}").into(),
     }
 }
 

@@ -43,17 +43,17 @@ fn value_index(spec: &Spec) -> Option<u32> {
     }
 }
 
-/// The open argument of a RESP request, if it is such a value, and for a key that `is_mine`: of
-/// this shard. `args` are those before it.
+/// The open argument of a RESP request, if it is such a value. `args` are those before it; `begin`
+/// begins a value of a key, if it may arrive in pieces.
 pub fn of_resp(
     shard: &mut Shard,
     bytes: &[u8],
     args: &resp::Args,
     open: &OpenBulk,
-    is_mine: impl Fn(&[u8]) -> bool,
+    begin: impl FnOnce(&mut Shard, &[u8], usize) -> Option<LargeValue>,
 ) -> Option<Found> {
     let spec = find(args.get(bytes, 0)?)?;
-    if value_index(spec) != Some(open.arg_index) || !is_mine(args.get(bytes, 1)?) {
+    if value_index(spec) != Some(open.arg_index) {
         return None;
     }
     let (value_start, value_bytes) = (open.start as usize, open.length_bytes as usize);
@@ -63,7 +63,7 @@ pub fn of_resp(
     frame.extend_from_slice(&bytes[..line_start]);
     frame.extend_from_slice(b"$0\r\n");
     let value = if spec.accepts(open.arg_count as usize) {
-        begin(shard, args.get(bytes, 1)?, value_bytes)
+        begin(shard, args.get(bytes, 1)?, value_bytes)?
     } else {
         // The command will complain about its arguments before it comes to the value.
         LargeValue::Refused(SetError::Incomplete)
@@ -71,12 +71,12 @@ pub fn of_resp(
     Some(Found { inbound: Inbound::new(frame, value, value_bytes), value_start })
 }
 
-/// The open data block of a memcached request, if it is such a value, and for a key that `is_mine`.
+/// The open data block of a memcached request, if it is such a value; `begin` as above.
 pub fn of_memcached(
     shard: &mut Shard,
     request: &Request<'_>,
     open: &OpenBlock,
-    is_mine: impl Fn(&[u8]) -> bool,
+    begin: impl FnOnce(&mut Shard, &[u8], usize) -> Option<LargeValue>,
 ) -> Option<Found> {
     let value_bytes = open.length_bytes as usize;
     let mut decoded = None;
@@ -88,28 +88,25 @@ pub fn of_memcached(
         }
         _ => return None,
     };
-    if !is_mine(key) {
-        return None;
-    }
-    let value = begin(shard, key, value_bytes);
+    let value = begin(shard, key, value_bytes)?;
     let inbound = Inbound::new(frame, value, value_bytes);
     Some(Found { inbound, value_start: open.start as usize })
 }
 
-/// The value that is arriving of a request of memcached's binary protocol, if it is such a value,
-/// and for a key that `is_mine`.
+/// The value that is arriving of a request of memcached's binary protocol, if it is such a value;
+/// `begin` as above.
 pub fn of_binary(
     shard: &mut Shard,
     bytes: &[u8],
     progress: &binary::Progress,
-    is_mine: impl Fn(&[u8]) -> bool,
+    begin: impl FnOnce(&mut Shard, &[u8], usize) -> Option<LargeValue>,
 ) -> Option<Found> {
     let (request, open) = binary::parse_open(bytes, progress)?;
-    if !matches!(request.command, binary::Command::Store { .. }) || !is_mine(request.key) {
+    if !matches!(request.command, binary::Command::Store { .. }) {
         return None;
     }
     let (frame, value_bytes) = (binary::without_value(bytes)?, open.length_bytes as usize);
-    let value = begin(shard, request.key, value_bytes);
+    let value = begin(shard, request.key, value_bytes)?;
     let inbound = Inbound::new(frame, value, value_bytes);
     Some(Found { inbound, value_start: open.start as usize })
 }
@@ -152,7 +149,8 @@ fn meta_without_data(meta: &Meta<'_>) -> Vec<u8> {
     line
 }
 
-fn begin(shard: &mut Shard, key: &[u8], value_bytes: usize) -> LargeValue {
+/// Begins a value of a key of this shard.
+pub fn begin(shard: &mut Shard, key: &[u8], value_bytes: usize) -> LargeValue {
     match shard.begin_large(key, value_bytes) {
         Ok(write) => LargeValue::Write(write),
         Err(error) => LargeValue::Refused(error),
@@ -174,6 +172,10 @@ impl Context<'_> {
         match self.large.take() {
             None => self.shard.set(hash, key, value, options, self.now_ms),
             Some(LargeValue::Refused(error)) => Err(error),
+            Some(LargeValue::Away(_)) => {
+                debug_assert!(false, "a command whose value is on another core is executed there");
+                Err(SetError::Incomplete)
+            }
             Some(LargeValue::Write(write)) => {
                 debug_assert_eq!(write.key(), key, "the value came for another command");
                 self.shard.finish_large(write, hash, options, self.now_ms)

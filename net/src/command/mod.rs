@@ -42,7 +42,7 @@ mod task;
 mod transaction;
 
 pub use age::{Aged, refuse_old};
-pub use context::{Arguments, Context, Flow};
+pub use context::{Arguments, Context, Flow, set_error_text};
 pub use keys::{key_indices, key_slots};
 pub use rename::Renames;
 pub use server::{
@@ -50,6 +50,7 @@ pub use server::{
     write_latest,
 };
 pub use settings::{ClientLimits, Settings};
+pub use slices::PIN_REFUSAL;
 pub use spec::{KeySpec, Reach, Spec, Spread};
 pub use statistics::{CommandCount, Statistics};
 pub use table::{COMMANDS, find, name_of};

@@ -17,9 +17,12 @@ pub(super) trait Scan: std::fmt::Debug {
     fn answer(&self, context: &mut Context<'_>);
 }
 
+/// What a read answers when the values that are being read are as many as may be.
+pub const PIN_REFUSAL: &str = "OOM too many large values are being read at once, try again later";
+
 /// Answers that the memory for values that are being read is used up.
 pub(super) fn refuse_pin(context: &mut Context<'_>) {
-    context.error("OOM too many large values are being read at once, try again later");
+    context.error(PIN_REFUSAL);
 }
 
 /// Reads the bytes from `start` to before `end` of a key's value, and answers: now or, when they

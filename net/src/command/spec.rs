@@ -32,8 +32,10 @@ pub enum Reach {
 /// What becomes of a command whose keys are on several cores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spread {
-    /// It cannot be executed in parts.
+    /// It cannot be executed in parts, and is refused.
     Together,
+    /// It is executed in steps, with the keys of all cores reserved.
+    Jointly,
     /// Each core executes it for its keys.
     Apart(Join),
 }

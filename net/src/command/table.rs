@@ -192,6 +192,7 @@ const fn slot_of(name: u128) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::{Reach, Spread};
 
     #[test]
     fn every_command_is_found_in_any_case_and_nothing_else_is() {
@@ -205,6 +206,35 @@ mod tests {
         for name in others {
             assert!(find(name).is_none(), "{name:?}");
         }
+    }
+
+    #[test]
+    fn it_is_decided_which_cores_every_command_concerns() {
+        let all = COMMANDS.iter().flat_map(|spec| std::iter::once(spec).chain(spec.subcommands));
+        let mut refused = Vec::new();
+        for spec in all {
+            match spec.find_reach() {
+                Reach::Here => assert!(spec.keys.is_empty(), "{} has keys", spec.name),
+                Reach::Key(index) => {
+                    let is_key = spec.keys.len() == 1 && spec.keys[0].first == index;
+                    assert!(is_key && spec.keys[0].last == 0, "{}", spec.name);
+                }
+                Reach::Keys(Spread::Together) => refused.push(spec.name),
+                Reach::Keys(Spread::Jointly) => {
+                    let names = ["copy", "msetnx", "rename", "renamenx"];
+                    assert!(names.contains(&spec.name), "{} has no steps", spec.name);
+                }
+                Reach::Keys(Spread::Apart(_)) => assert_eq!(spec.keys.len(), 1, "{}", spec.name),
+                Reach::Subcommand => assert!(!spec.subcommands.is_empty(), "{}", spec.name),
+                Reach::Cursor => assert_eq!(spec.name, "scan"),
+                Reach::Debug => assert_eq!(spec.name, "debug"),
+                Reach::Survey => assert!(spec.keys.is_empty(), "{} has keys", spec.name),
+                Reach::All(_) => assert!(spec.keys.is_empty(), "{} has keys", spec.name),
+            }
+        }
+        refused.sort_unstable();
+        // Keys on several cores are refused by these alone.
+        assert_eq!(refused, ["bitop", "eval", "evalsha", "lcs", "watch"]);
     }
 
     #[test]

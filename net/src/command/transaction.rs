@@ -102,6 +102,14 @@ impl Transaction {
             + self.queue.capacity() * size_of::<Queued>()
     }
 
+    /// The commands and their frames.
+    pub fn commands(&self) -> impl Iterator<Item = (&'static Spec, &[u8])> {
+        let frames = &self.frames;
+        self.queue
+            .iter()
+            .map(|queued| (queued.spec, &frames[queued.from as usize..queued.to as usize]))
+    }
+
     /// Bytes of the frames.
     pub fn frame_bytes(&self) -> usize {
         self.frames.len()

@@ -27,10 +27,27 @@ pub enum LargeValue {
     Write(LargeWrite),
     /// Nowhere: its bytes are dropped, and its command answers with this.
     Refused(SetError),
+    /// On another core.
+    Away(Away),
+}
+
+/// A value that goes to another core, a piece at a time.
+#[derive(Debug)]
+pub struct Away {
+    /// The core.
+    pub core: usize,
+    /// The number by which it is known there.
+    pub stream: u64,
+    /// Whose value it is.
+    pub key: Box<[u8]>,
+    /// All of its bytes.
+    pub value_bytes: usize,
+    /// Whether a piece is on its way, and nothing of what it came to is known.
+    pub is_on_its_way: bool,
 }
 
 impl LargeValue {
-    /// Gives up what the shard holds of it.
+    /// Gives up what the shard holds of it. What another core holds, its own core gives up.
     pub fn abort(self, shard: &mut Shard) {
         if let LargeValue::Write(write) = self {
             shard.abort_large(write);
@@ -58,13 +75,32 @@ impl Inbound {
         let key_bytes = match &self.value {
             LargeValue::Write(write) => write.key().len(),
             LargeValue::Refused(_) => 0,
+            LargeValue::Away(away) => away.key.len(),
         };
         size_of::<Inbound>() + self.frame.capacity() + key_bytes
     }
 
     /// Whether bytes of the value are still to come.
     pub fn is_arriving(&self) -> bool {
-        self.left_bytes > 0
+        self.left_bytes > 0 || matches!(&self.value, LargeValue::Away(away) if away.is_on_its_way)
+    }
+
+    /// The value, if it goes to another core.
+    #[inline]
+    pub fn away(&mut self) -> Option<&mut Away> {
+        if let LargeValue::Away(away) = &mut self.value { Some(away) } else { None }
+    }
+
+    /// Takes a piece from the front of `bytes` that is to be sent to the value's core.
+    pub fn take_piece(&mut self, bytes: &[u8], bytes_max: usize) -> Vec<u8> {
+        let piece = bytes[..bytes.len().min(self.left_bytes).min(bytes_max)].to_vec();
+        self.left_bytes -= piece.len();
+        piece
+    }
+
+    /// Notes that the value's core has refused it.
+    pub fn refuse_away(&mut self, error: SetError) {
+        self.value = LargeValue::Refused(error);
     }
 
     /// Takes bytes of the value from the front of `bytes`; returns how many. Fewer than both the
@@ -75,6 +111,7 @@ impl Inbound {
         while !bytes.is_empty() {
             let taken = match &mut self.value {
                 LargeValue::Refused(_) => bytes.len(),
+                LargeValue::Away(_) => break,
                 LargeValue::Write(write) => match shard.append_large(write, bytes, now_ms) {
                     Ok(0) => break,
                     Ok(taken) => taken,

@@ -19,7 +19,7 @@ use crate::core::limits::OUTPUT_BYTES_LOW;
 use crate::protocol::{memcached, resp};
 
 pub use arrivals::Arrivals;
-pub use inbound::{Inbound, LargeValue};
+pub use inbound::{Away, Inbound, LargeValue};
 pub use replies::{Replies, Ticket};
 pub use session::{ReplyMode, Session};
 pub use slab::Slab;

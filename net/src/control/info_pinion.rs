@@ -83,6 +83,7 @@ fn lanes(out: &mut String, lanes: &LaneCounters) -> std::fmt::Result {
         lanes.crossed_in - lanes.parts_in.min(lanes.crossed_in)
     )?;
     write!(out, "commands_scattered:{}\r\n", lanes.scattered)?;
+    write!(out, "commands_awaiting_keys:{}\r\n", lanes.key_waits)?;
     write!(out, "lane_posts:{}\r\n", lanes.posts)?;
     write!(out, "lane_wakes:{}\r\n", lanes.wakes)?;
     write!(out, "lane_peak:{}\r\n", lanes.asked_peak)?;

@@ -191,6 +191,11 @@ impl ParseLimits {
         self.place.owner(key) == self.place.me
     }
 
+    /// The core of a key.
+    pub(super) fn owner(&self, key: &[u8]) -> u16 {
+        self.place.owner(key)
+    }
+
     /// Commands under other names.
     pub(super) fn renames(&self) -> &Renames {
         &self.renames

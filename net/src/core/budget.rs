@@ -30,7 +30,7 @@
 //! near to what is not lent; small ones and requests go on, into the reserve, which is made up for
 //! at the end of the turn. While replies wait, the loan is called back, more each time.
 //!
-//! - B1. `held_bytes` is the sum of the connections' `counted_bytes`.
+//! - B1. `held_bytes` is the sum of the connections' `counted_bytes`, and `cargo_bytes`.
 //! - B2. A connection held back for want of memory is in `waiting`.
 //! - B3. Held and spare bytes together exceed the share at most by one reply and one receive.
 //! - B4. `free_bytes` is at most `limit_bytes`, and what of it is not in the hands of items. A
@@ -110,6 +110,8 @@ pub(super) struct Budget {
     /// Whether more is to be asked for in the next turn.
     asks_on: bool,
     held_bytes: usize,
+    /// What of it no connection holds: what crosses between cores, and commands that wait for keys.
+    cargo_bytes: usize,
     peak_bytes: usize,
     /// The most held since the allocator was last asked to give back what is free.
     peak_since_trim_bytes: usize,
@@ -205,6 +207,21 @@ impl Budget {
         if bytes < before && !self.waiting.is_empty() {
             self.unexamined = self.waiting.len();
         }
+    }
+
+    /// Counts memory that no connection holds,
+    pub(super) fn hold_cargo(&mut self, bytes: usize) {
+        self.cargo_bytes += bytes;
+        self.held_bytes += bytes;
+        self.peak_since_trim_bytes = self.peak_since_trim_bytes.max(self.held_bytes);
+    }
+
+    /// and counts it no more.
+    pub(super) fn release_cargo(&mut self, bytes: usize) {
+        debug_assert!(bytes <= self.cargo_bytes, "it was counted");
+        self.cargo_bytes -= bytes;
+        self.held_bytes -= bytes;
+        self.unexamined = self.waiting.len();
     }
 
     /// Forgets a connection that is gone.

@@ -55,7 +55,7 @@ impl<T: Transport> Core<T> {
     pub fn lane_census(&mut self, other: usize) -> LaneCensus {
         let tasks = self.guest_tasks.iter().filter(|task| task.dest.core == other);
         let in_tasks: usize = tasks.map(|task| 1 + task.behind.len()).sum();
-        let working = in_tasks + self.fills.guests_of(other);
+        let working = in_tasks + self.fills.guests_of(other) + self.reservations.guests_of(other);
         let Some(peer) = self.lanes.as_mut().and_then(|lanes| lanes.peers[other].as_mut()) else {
             return LaneCensus::default();
         };
@@ -111,6 +111,8 @@ impl<T: Transport> Core<T> {
                 return Err(format!("{key:?} waits for {crossed} replies that have no place"));
             }
             let waits = lanes.peers.iter().flatten().any(|peer| peer.waiting.contains(&key));
+            let waits =
+                waits || self.reservations.has_waiting(key) || self.joints.has_waiting(key);
             if connection.lane_wait && crossed == 0 && !waits {
                 return Err(format!("{key:?} waits for a lane, and nobody knows"));
             }
@@ -125,6 +127,9 @@ impl<T: Transport> Core<T> {
     pub fn check_at_rest(&mut self) -> Result<(), String> {
         let left = [
             ("commands in parts", self.gathers.open().0),
+            ("commands over several cores", self.joints.len()),
+            ("keys reserved", self.reservations.len()),
+            ("commands that have reserved keys", self.visits.len()),
             ("tasks", self.tasks.len()),
             ("tasks of others", self.guest_tasks.len()),
             ("reads that wait", self.fills.len()),

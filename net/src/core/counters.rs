@@ -83,6 +83,8 @@ pub struct LaneCounters {
     pub room_waits: u64,
     /// Commands executed by several cores.
     pub scattered: u64,
+    /// Times that a command waited for a key that another, over several cores, had reserved.
+    pub key_waits: u64,
 }
 
 /// What memcached's `stats` tells of the commands of its protocols beside hits and misses, which

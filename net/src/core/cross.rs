@@ -12,13 +12,14 @@
 //! Replies of a connection are held back for [`HOLD_NS`], or [`HOLD_BUSY_NS`], while others of it
 //! are on their way, so that a pipeline over several cores is answered with few sends.
 
+use pinion_engine::SetError;
 use pinion_ring::Key;
 
 use super::batch::{Command, Source, Work};
-use super::foreign::{Errand, Outcome, flag, kind};
+use super::foreign::{Errand, LargeFrame, Outcome, flag, kind};
 use super::limits::{HOLD_BUSY_NS, HOLD_NS, LANE_COPY_BYTES_MAX};
 use super::{Core, Transport};
-use crate::connection::{Closing, Session, Ticket};
+use crate::connection::{Closing, LargeValue, Session, Ticket};
 use crate::lane::{Bundle, HEAD_BYTES, Head};
 
 /// Stands for the time since when output was held back that is not to be any longer.
@@ -61,8 +62,21 @@ impl<T: Transport> Core<T> {
         };
         let frame = &bytes[from as usize..end as usize];
         let head = Head { key, ticket, length: 0, kind, db, flags, has_cargo: false };
+        let large = connection.inbound.take().map(|inbound| inbound.into_value());
         if let Some(bundle) = lanes.ask(to) {
-            if frame.len() <= LANE_COPY_BYTES_MAX {
+            if let Some(value) = large {
+                let value = match value {
+                    LargeValue::Away(away) => Ok(away.stream),
+                    LargeValue::Refused(error) => Err(error),
+                    // It came here for a command that is executed elsewhere after all.
+                    value => {
+                        value.abort(&mut self.shard);
+                        Err(SetError::Incomplete)
+                    }
+                };
+                let request = LargeFrame { kind, frame: frame.to_vec(), value };
+                bundle.push_cargo(head, Errand::Store(Box::new(request)));
+            } else if frame.len() <= LANE_COPY_BYTES_MAX {
                 bundle.push(head, frame);
             } else {
                 bundle.push_cargo(head, Errand::Frame(frame.to_vec()));
@@ -148,6 +162,7 @@ impl<T: Transport> Core<T> {
             (Outcome::Reply(bytes), _) if head.flags & flag::PART != 0 => {
                 self.take_part(head.ticket, bytes);
             }
+            (Outcome::Step(found), _) => self.take_found(head.ticket, *found),
             (Outcome::Clients(lines, found), _) => {
                 self.take_clients(head.ticket, &lines, found);
             }

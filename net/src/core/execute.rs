@@ -166,17 +166,18 @@ impl<T: Transport> Core<T> {
             return self.hold_back(number, !has_memory);
         }
         let is_old = age::is_old(connection, source, to, self.now_ms, limits.request_age_ms);
-        let stays = self
-            .lanes
-            .as_ref()
-            .is_none_or(|lanes| usize::from(owner) == lanes.me && connection.session.is_plain());
-        // What is too old is refused wherever its key is.
-        let connection = if stays || is_old {
+        let stays = self.reservations.is_empty()
+            && self.lanes.as_ref().is_none_or(|lanes| {
+                usize::from(owner) == lanes.me && connection.session.is_plain()
+            });
+        let connection = if stays && !is_old {
             connection
         } else {
-            if self.leaves(number) {
+            // What is too old is refused wherever its key is.
+            if !is_old && self.leaves(number) {
                 return;
             }
+            self.keep_from_away(key);
             let Some(connection) = self.connections.find(key) else { return };
             connection
         };
@@ -246,7 +247,10 @@ impl<T: Transport> Core<T> {
         }
         // A core port answers for other cores' keys by itself, or does not.
         if owner == OWNER_ROUTED || session.core_port || !session.is_plain() {
-            return self.route(number);
+            return self.route(number) || self.awaits_key(number);
+        }
+        if self.lanes.as_ref().is_none_or(|lanes| usize::from(owner) == lanes.me) {
+            return self.awaits_key(number);
         }
         self.cross(number, usize::from(owner));
         true

@@ -1,9 +1,11 @@
 //! What crosses between cores: the kinds of messages, their flags, and the cargo of those that are
 //! more than a few bytes.
 
+use pinion_engine::SetError;
 use pinion_ring::Key;
 
 use super::clients::ClientsQuery;
+use super::joint::{Found, Step};
 use crate::command::{Transaction, Watches};
 
 /// Kinds of requests.
@@ -43,6 +45,22 @@ pub(crate) enum Errand {
     Watch(Vec<u8>),
     /// A look at the connections of a core.
     Clients(Box<ClientsQuery>),
+    /// A step of a command over several cores.
+    Step(Box<Step>),
+    /// A request whose large value has come before, under a number, or was refused; its kind is
+    /// `LargeFrame::kind`.
+    Store(Box<LargeFrame>),
+}
+
+/// A request whose value has come in pieces.
+#[derive(Debug)]
+pub(crate) struct LargeFrame {
+    /// What kind of request it is.
+    pub(crate) kind: u8,
+    /// The request, with an empty value.
+    pub(crate) frame: Vec<u8>,
+    /// The number under which its value has come, or why it was refused.
+    pub(crate) value: Result<u64, SetError>,
 }
 
 /// The cargo of a reply.
@@ -56,6 +74,8 @@ pub(crate) enum Outcome {
     Watches(Watches, Vec<u8>),
     /// What was found among the connections of a core: lines, and how many.
     Clients(Vec<u8>, usize),
+    /// What a step has come to.
+    Step(Box<Found>),
 }
 
 /// To whom the reply to a request of another core goes.

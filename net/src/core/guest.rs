@@ -19,7 +19,7 @@ use super::limits::{BATCH_COMMANDS_MAX, LANE_COPY_BYTES_MAX, LANE_REQUESTS_PER_T
 use super::tasks;
 use super::{Core, Counters, Transport};
 use crate::command::{Flow, ServerState, Step};
-use crate::connection::Session;
+use crate::connection::{LargeValue, Session};
 use crate::lane::{HEAD_BYTES, Head};
 
 /// A guest's command that is executed in slices.
@@ -53,6 +53,18 @@ enum GuestWork {
         value: usize,
         copied_bytes: usize,
     },
+    /// Stores a piece of a large value that another core sends.
+    Append {
+        piece: Vec<u8>,
+        appended_bytes: usize,
+    },
+}
+
+impl GuestTask {
+    /// The rest of a piece, of which some bytes are stored.
+    pub(super) fn appending(dest: Dest, piece: Vec<u8>, appended_bytes: usize) -> GuestTask {
+        GuestTask::new(dest, GuestWork::Append { piece, appended_bytes }, Vec::new())
+    }
 }
 
 /// Lets the session of guests be that of a request.
@@ -186,9 +198,11 @@ impl<T: Transport> Core<T> {
     pub(super) fn run_cargo(&mut self, dest: Dest, kind: u8, errand: Errand) {
         match errand {
             Errand::Frame(frame) => self.run_frame(dest, kind, &frame),
+            Errand::Store(request) => self.run_store(dest, *request),
             Errand::Transaction(transaction, watches) => {
-                self.run_transaction(dest, *transaction, watches);
+                self.take_transaction(dest, transaction, watches);
             }
+            Errand::Step(step) => self.run_step(dest, *step),
             Errand::Watch(frame) => self.run_watch(dest, &frame),
             Errand::Clients(query) => {
                 self.counters.lanes.parts_in += 1;
@@ -218,6 +232,10 @@ impl<T: Transport> Core<T> {
         };
         let Some((head, frame)) = taken.at(at as usize - HEAD_BYTES) else { return };
         let dest = Dest::of(&head, core);
+        if !self.reservations.is_empty() {
+            let frame = frame.to_vec();
+            return self.run_frame(dest, head.kind, &frame);
+        }
         enter(&mut self.guest, head.flags, head.db);
         let tally = (head.flags & flag::PART != 0).then(|| {
             self.counters.lanes.parts_in += 1;
@@ -261,9 +279,28 @@ impl<T: Transport> Core<T> {
 
     /// Executes a request that has come on its own, or a part of one.
     pub(super) fn run_frame(&mut self, dest: Dest, kind: u8, frame: &[u8]) {
+        self.run_large_frame(dest, kind, frame, None);
+    }
+
+    /// The same for one whose large value has come before.
+    pub(super) fn run_large_frame(
+        &mut self,
+        dest: Dest,
+        kind: u8,
+        frame: &[u8],
+        mut large: Option<LargeValue>,
+    ) {
         let head = Head { kind, db: dest.db, ..dest.head() };
         let args = &mut self.guest_args;
         let (work, hash) = parse_guest(&head, frame, args, &self.shard, &self.limits);
+        if !self.reservations.is_empty() {
+            let args = std::mem::take(&mut self.guest_args);
+            let is_parked = self.parks(dest, (kind, work), frame, &args, &mut large);
+            self.guest_args = args;
+            if is_parked {
+                return;
+            }
+        }
         enter(&mut self.guest, dest.flags, dest.db);
         let is_own = self.lanes.as_ref().is_some_and(|lanes| lanes.me == dest.core);
         let tally = (dest.flags & flag::PART != 0).then(|| {
@@ -275,9 +312,12 @@ impl<T: Transport> Core<T> {
         let mut context = context!(self, &mut self.guest, &mut out, {
             room: self.budget.reply_room().at_once(),
             first_hash: hash.unwrap_or(self.no_hash),
-            large: None,
+            large: large,
         });
         let flow = perform(work, &mut context, frame, args, &self.limits.memcached, &self.clock);
+        if let Some(large) = context.large.take() {
+            large.abort(context.shard);
+        }
         if let Some(tally) = tally {
             tally.end(&mut self.counters, &mut self.server, &self.guest, is_own);
         }
@@ -360,8 +400,12 @@ impl<T: Transport> Core<T> {
     pub(super) fn answer_cargo(&mut self, dest: Dest, outcome: Outcome) {
         let Some(lanes) = &mut self.lanes else { return };
         if dest.core == lanes.me {
-            if let Outcome::Clients(lines, found) = outcome {
-                self.take_clients(dest.ticket, &lines, found);
+            match outcome {
+                Outcome::Clients(lines, found) => {
+                    self.take_clients(dest.ticket, &lines, found);
+                }
+                Outcome::Step(found) => self.take_found(dest.ticket, *found),
+                _ => debug_assert!(false, "no core asks itself for this"),
             }
         } else if let Some(bundle) = lanes.answer(dest.core) {
             bundle.push_cargo(dest.head(), outcome);
@@ -408,6 +452,9 @@ impl<T: Transport> Core<T> {
                 }
                 self.answer_guest(dest, std::mem::take(&mut task.out), false);
                 false
+            }
+            GuestWork::Append { piece, appended_bytes } => {
+                self.go_on_appending(dest, piece, appended_bytes)
             }
             GuestWork::Command(tasks::Work::Clients(query)) => {
                 let asker = query.asker().unwrap_or(Key::new(u32::MAX, 0));

@@ -12,7 +12,7 @@ use pinion_router::{CoreCount, CoreIndex};
 use super::accept::Rate;
 use super::foreign::{Errand, Outcome};
 use super::limits::{
-    BUNDLE_BYTES_MAX, BUNDLE_BYTES_MIN, LANE_BUNDLES, LANE_PLACES, LANE_REQUESTS_MAX,
+    BUNDLE_BYTES_MAX, BUNDLE_BYTES_MIN, JOINTS_MAX, LANE_BUNDLES, LANE_PLACES, LANE_REQUESTS_MAX,
     LANE_REQUESTS_MIN, LANES_BYTES,
 };
 use super::{Core, Transport};
@@ -235,11 +235,13 @@ impl Lanes {
         let _ = self.crew.seats[self.me].waker.set(waker);
     }
 
-    /// Whether another request to a core may be sent now.
+    /// Whether another request to a core may be sent now. Steps of commands over several cores need
+    /// not ask: [`JOINTS_MAX`] places are theirs.
     #[inline]
     pub(super) fn has_room(&self, to: usize) -> bool {
         self.peers[to].as_ref().is_some_and(|peer| {
-            peer.outstanding < self.requests_max && peer.asked.len() < self.bundle_bytes_max
+            let has_place = peer.outstanding < self.requests_max - JOINTS_MAX;
+            has_place && peer.asked.len() < self.bundle_bytes_max
         })
     }
 
@@ -463,8 +465,8 @@ impl<T: Transport> Core<T> {
                 self.counters.lanes.posts += 1;
                 self.counters.lanes.wakes += u64::from(lanes.crew.post(lanes.me, to));
             }
-            let has_room =
-                peer.outstanding < lanes.requests_max && peer.asked.len() < lanes.bundle_bytes_max;
+            let has_room = peer.outstanding < lanes.requests_max - JOINTS_MAX
+                && peer.asked.len() < lanes.bundle_bytes_max;
             if has_room {
                 freed.append(&mut peer.waiting);
             }

@@ -191,6 +191,13 @@ pub const LANE_PLACES: usize = 8 * 1024;
 pub const LANE_REQUESTS_PER_TURN: usize = 256;
 /// Bytes of a request or reply that are copied into a bundle; a longer one moves as a whole.
 pub const LANE_COPY_BYTES_MAX: usize = 4 * 1024;
+/// Commands over several cores that a core has under way. Each has a step on its way at a time, for
+/// which there is always a place in the lane.
+pub const JOINTS_MAX: usize = 32;
+/// Connections that begin to wait for one of these places again when one is free.
+pub const JOINTS_WOKEN: usize = 2;
+/// Bytes of a value that such a command moves at a time.
+pub const JOINT_PIECE_BYTES: usize = 64 * 1024;
 /// How long a connection keeps replies back while others of it are on their way from another core:
 /// a pipeline is answered with one send instead of several.
 pub const HOLD_NS: u64 = 100_000;
@@ -227,6 +234,8 @@ const _: () = assert!(2 * LANE_BUNDLES * BUNDLE_BYTES_MAX <= LANES_BYTES, "two c
 const _: () = assert!(BATCH_COMMANDS_MAX <= LANE_REQUESTS_PER_TURN);
 const _: () = assert!(MAINTENANCE_ITEMS < MAINTENANCE_ITEMS_OVERDRAWN);
 const _: () = assert!(MAINTENANCE_ITEMS_OVERDRAWN < MAINTENANCE_ITEMS_MAX);
+const _: () = assert!(JOINTS_MAX * 2 <= LANE_REQUESTS_MIN && JOINTS_WOKEN <= JOINTS_MAX);
+const _: () = assert!(JOINT_PIECE_BYTES <= SLICE_BYTES);
 const _: () = assert!(SEND_BYTES_MAX <= OUTPUT_BYTES_HIGH);
 const _: () = assert!(SEND_BYTES_MAX <= FILL_BYTES_PER_TURN);
 const _: () = assert!(SPARE_BYTES_MIN <= SPARE_BYTES_MAX);

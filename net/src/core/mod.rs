@@ -20,6 +20,7 @@
 //! - `snapshot`, `sums`: what a core tells of itself, and what all of them tell together
 //! - `fills`: reads that wait until another client has fetched the value
 //! - `stream`: large values on their way from connections to the shard
+//! - `away`: such values for the shard of another core
 //! - `accept`, `quiet`: how connections come, and how those end that nothing happens on
 //! - `output`: sending, back-pressure, the end of a connection
 //! - `transport`: what moves the bytes
@@ -28,7 +29,9 @@
 //! - `lanes`: the ends of the lanes to other cores; `foreign`: what goes over them
 //! - `route`: which core a command goes to; `cross`: asking another one; `guest`: being asked
 //! - `behind`: what waits behind a guest's command that takes long
-//! - `gather`, `join`: commands that several cores execute
+//! - `gather`, `join`: commands that several cores execute, a part each
+//! - `joint`, `jointly`: commands over several cores that cannot be executed in parts; `visit` and
+//!   `reserve`: the cores of their keys
 //! - `check`: whether all of this holds together, for tests
 //! - `context`: what a command works with
 //!
@@ -41,6 +44,7 @@
 
 mod accept;
 mod age;
+mod away;
 mod batch;
 mod behind;
 mod budget;
@@ -61,6 +65,8 @@ mod guest;
 mod idle;
 mod inbox;
 mod join;
+mod joint;
+mod jointly;
 mod lanes;
 mod lending;
 pub mod limits;
@@ -69,6 +75,7 @@ mod output;
 mod pause;
 mod quiet;
 mod rates;
+mod reserve;
 mod route;
 mod snapshot;
 mod stream;
@@ -77,6 +84,7 @@ mod tasks;
 mod timing;
 mod transport;
 mod turn;
+mod visit;
 
 pub use budget::BufferFigures;
 pub use check::LaneCensus;

@@ -80,7 +80,8 @@ impl<T: Transport> Core<T> {
         if !exhausted || self.is_settling() {
             return false;
         }
-        let mut are_all = true;
+        // Others may wait for keys that commands of this core have reserved.
+        let mut are_all = self.joints.is_empty();
         for connection in self.connections.iter_mut() {
             let is_owed_nothing = is_owed_nothing(connection);
             are_all &= is_owed_nothing;

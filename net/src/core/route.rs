@@ -12,6 +12,7 @@ use super::batch::{Command, OWNER_ROUTED, ParseLimits, Source, Work};
 use super::foreign::{Errand, kind};
 use super::gather::Part;
 use super::join::Join;
+use super::joint::Joint;
 use super::{Core, Transport, node};
 use crate::command::{self, Arguments, Reach, Spec, Spread};
 use crate::connection::Session;
@@ -28,6 +29,8 @@ pub(super) enum Way {
     Scatter(Vec<Part>, Join, Vec<u16>),
     /// It is executed here, and asks all cores.
     Survey,
+    /// It is executed in steps over several cores.
+    Joint(Box<Joint>),
     /// It waits for what other cores owe its connection.
     Await,
     /// It is refused.
@@ -131,6 +134,7 @@ impl<T: Transport> Core<T> {
             Way::Cross(to) if to == me => return false,
             Way::Cross(to) => self.cross(number, to),
             Way::Scatter(parts, join, order) => self.scatter(number, kind, parts, join, order),
+            Way::Joint(joint) => self.begin_joint(number, *joint),
             Way::Await => self.await_crossed(number),
             Way::Refuse(text) => self.refuse(number, &text),
             Way::Exec(to) | Way::Watch(to, _)
@@ -224,6 +228,14 @@ fn way_of(
         Reach::Keys(Spread::Together) => {
             let indices = command::key_indices(spec, *args);
             together(indices.map(|index| place(args.at(index))), me)
+        }
+        Reach::Keys(Spread::Jointly) => {
+            let indices = command::key_indices(spec, *args);
+            match together(indices.map(|index| place(args.at(index))), me) {
+                Way::Refuse(_) => Joint::of(spec, args, place)
+                    .map_or(Way::Here, |joint| Way::Joint(Box::new(joint))),
+                way => way,
+            }
         }
         Reach::Keys(Spread::Apart(join)) => {
             let Some(keys) = keys.keys.first() else { return Way::Here };
@@ -342,7 +354,7 @@ fn within_session(
             }
             Way::Survey => Way::Refuse(ALL_EXEC.to_owned()),
             Way::Scatter(_, _, order) if order.is_empty() => Way::Refuse(ALL_EXEC.to_owned()),
-            Way::Scatter(..) => Way::Refuse(CROSS_EXEC.to_owned()),
+            Way::Scatter(..) | Way::Joint(_) => Way::Refuse(CROSS_EXEC.to_owned()),
             way => way,
         },
     }

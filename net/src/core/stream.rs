@@ -11,11 +11,14 @@
 //! Cost: one copy of the value. A piece that the shard has no room for waits in the input, which
 //! is bounded by `INPUT_BYTES_HIGH` and one receive buffer, while receiving is held back.
 
+use pinion_engine::Shard;
 use pinion_ring::Key;
 
+use super::away::may_send;
+use super::limits::SLICE_BYTES;
 use super::{Core, Transport};
 use crate::command::{self, large};
-use crate::connection::{Closing, Connection, Progress};
+use crate::connection::{Away, Closing, LargeValue, Connection, Progress};
 use crate::protocol::{memcached, resp};
 
 impl<T: Transport> Core<T> {
@@ -54,14 +57,28 @@ impl<T: Transport> Core<T> {
             return;
         }
         let input = &connection.input;
-        // What another core stores is collected in the input, and goes there as a whole.
-        let (limits, lanes) = (&self.limits, &self.lanes);
-        let is_mine = |key: &[u8]| lanes.is_none() || limits.is_mine(key);
+        let (limits, stream) = (&self.limits, self.joints.next_number());
+        let is_single = self.lanes.is_none();
+        // A node of a cluster refuses the command when its value has come.
+        let redirects = connection.session.core_port
+            && self.options.settings.cluster.as_deref().is_some_and(|view| view.redirects);
+        // What waits for EXEC is kept whole.
+        let may_go_away = connection.session.transaction.is_none();
+        let begin = |shard: &mut Shard, key: &[u8], value_bytes: usize| {
+            if is_single || redirects || limits.is_mine(key) {
+                return Some(large::begin(shard, key, value_bytes));
+            }
+            may_go_away.then(|| {
+                let core = usize::from(limits.owner(key));
+                let (key, is_on_its_way) = (key.into(), false);
+                LargeValue::Away(Away { core, stream, key, value_bytes, is_on_its_way })
+            })
+        };
         let found = match &connection.progress {
             Progress::Resp(progress) => {
                 let args = self.batch.spare_args();
                 resp::parse_open(input, progress, args)
-                    .and_then(|open| large::of_resp(&mut self.shard, input, args, &open, is_mine))
+                    .and_then(|open| large::of_resp(&mut self.shard, input, args, &open, begin))
             }
             // Who may not use the port takes no memory of the shard.
             Progress::Memcached(_) | Progress::Binary(_)
@@ -74,11 +91,11 @@ impl<T: Transport> Core<T> {
             }
             Progress::Memcached(progress) => {
                 memcached::parse_open(input, progress).and_then(|(request, open)| {
-                    large::of_memcached(&mut self.shard, &request, &open, is_mine)
+                    large::of_memcached(&mut self.shard, &request, &open, begin)
                 })
             }
             Progress::Binary(progress) => {
-                large::of_binary(&mut self.shard, input, progress, is_mine)
+                large::of_binary(&mut self.shard, input, progress, begin)
             }
             Progress::Undecided => None,
         };
@@ -98,7 +115,15 @@ impl<T: Transport> Core<T> {
         let Some(inbound) = &mut connection.inbound else {
             return self.transport.give_back(loan);
         };
-        let taken = inbound.take(bytes, &mut self.shard, self.now_ms);
+        let key = connection.key;
+        let (taken, piece) = match inbound.away() {
+            None => (inbound.take(bytes, &mut self.shard, self.now_ms), Vec::new()),
+            Some(away) if may_send(&self.lanes, away) => {
+                let piece = inbound.take_piece(bytes, SLICE_BYTES);
+                (piece.len(), piece)
+            }
+            Some(_) => (0, Vec::new()),
+        };
         self.streamed_bytes += taken;
         let rest = &bytes[taken..];
         let may_keep = rest.is_empty() || self.budget.may_keep(connection, rest.len());
@@ -108,17 +133,27 @@ impl<T: Transport> Core<T> {
             connection.note_arrival(rest.len(), self.now_ms, age_ms);
         }
         self.transport.give_back(loan);
+        self.send_piece(key, piece);
         if may_keep { self.fed(index) } else { self.refuse_input(index) }
     }
 
     /// Hands a connection's input to the value that is arriving.
     pub(super) fn feed_input(&mut self, index: u32) {
         let Some(connection) = self.connections.at(index) else { return };
+        let (key, mut piece) = (connection.key, Vec::new());
         if let Some(inbound) = &mut connection.inbound {
-            let taken = inbound.take(&connection.input, &mut self.shard, self.now_ms);
+            let taken = match inbound.away() {
+                None => inbound.take(&connection.input, &mut self.shard, self.now_ms),
+                Some(away) if may_send(&self.lanes, away) => {
+                    piece = inbound.take_piece(&connection.input, SLICE_BYTES);
+                    piece.len()
+                }
+                Some(_) => 0,
+            };
             self.streamed_bytes += taken;
             connection.input.drain(..taken);
         }
+        self.send_piece(key, piece);
         self.fed(index);
     }
 
@@ -127,6 +162,7 @@ impl<T: Transport> Core<T> {
         let Some(connection) = self.connections.at(index) else { return };
         let Some(inbound) = &mut connection.inbound else { return };
         let key = connection.key;
+        let is_away = inbound.away().is_some();
         if inbound.is_arriving() {
             connection.backlog = !connection.input.is_empty();
         } else {
@@ -141,10 +177,15 @@ impl<T: Transport> Core<T> {
             connection.arrivals = None;
         }
         self.budget.recount(connection);
+        let has_more = connection.backlog || connection.lane_wait;
+        let waits = is_away && connection.is_arriving() && has_more;
         if !connection.backlog {
             self.let_receive(key);
         }
-        if is_empty {
+        if waits {
+            // It goes on when its last piece is stored, or there is room in the lane.
+            self.await_away(key);
+        } else if is_empty {
             // A peer that sends no more does not bring the rest of the value.
             self.ending.push(key);
         } else {
@@ -159,7 +200,10 @@ impl<T: Transport> Core<T> {
             lanes.count_end();
         }
         if let Some(inbound) = connection.inbound.take() {
-            inbound.into_value().abort(&mut self.shard);
+            match inbound.into_value() {
+                LargeValue::Away(away) => self.give_up_away(&away),
+                value => value.abort(&mut self.shard),
+            }
         }
         connection.session.discard(&mut self.shard);
         if let Some(mut task) = connection.task.take() {

@@ -157,6 +157,7 @@ impl LaneCounters {
             asked_peak,
             room_waits,
             scattered,
+            key_waits,
         } = other;
         self.crossed_out += crossed_out;
         self.crossed_in += crossed_in;
@@ -166,6 +167,7 @@ impl LaneCounters {
         self.asked_peak = self.asked_peak.max(*asked_peak);
         self.room_waits += room_waits;
         self.scattered += scattered;
+        self.key_waits += key_waits;
     }
 }
 

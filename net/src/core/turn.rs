@@ -16,6 +16,7 @@ use super::fills::Fills;
 use super::gather::Gathers;
 use super::guest::{self, GuestTask};
 use super::inbox::{CoreMessage, Inbox, Reload, Request};
+use super::jointly::Joints;
 use super::lanes::Lanes;
 use super::limits::{
     EXPIRY_ENTRIES, EXPIRY_SHARE, HOLD_NS, INPUT_BYTES_HIGH, STREAM_BYTES_PER_TURN,
@@ -24,6 +25,8 @@ use super::output::Spares;
 use super::pause::Pause;
 use super::quiet::Look;
 use super::rates::Rates;
+use super::reserve::Reservations;
+use super::visit::Visits;
 use super::{Counters, Transport};
 use crate::clock::Clock;
 use crate::command::{ServerState, Settings};
@@ -99,6 +102,12 @@ pub struct Core<T: Transport> {
     pub(super) lanes: Option<Lanes>,
     /// Commands that several cores execute.
     pub(super) gathers: Gathers,
+    /// Commands over several cores that this one has begun,
+    pub(super) joints: Joints,
+    /// keys of this core that such commands have reserved,
+    pub(super) reservations: Reservations,
+    /// and those commands.
+    pub(super) visits: Visits,
     /// Connections whose output is held back, and since when, in nanoseconds.
     pub(super) held: VecDeque<(Key, u64)>,
     /// The session of other cores' commands.
@@ -181,6 +190,9 @@ impl<T: Transport> Core<T> {
             tasks: VecDeque::new(),
             lanes: None,
             gathers: Gathers::default(),
+            joints: Joints::default(),
+            reservations: Reservations::default(),
+            visits: Visits::default(),
             held: VecDeque::new(),
             guest: guest::session(),
             guest_args: resp::Args::new(),
@@ -286,6 +298,7 @@ impl<T: Transport> Core<T> {
         }
         self.run_runnable();
         self.execute_batch();
+        self.pass_on_open();
         self.run_tasks();
         self.run_guest_tasks();
         self.look_at_fills();
@@ -328,6 +341,7 @@ impl<T: Transport> Core<T> {
             || !self.tasks.is_empty()
             || !self.guest_tasks.is_empty()
             || self.lanes.as_ref().is_some_and(Lanes::has_more)
+            || self.reservations.has_open()
             || self.fills.has_woken()
     }
 
@@ -442,6 +456,8 @@ impl<T: Transport> Core<T> {
             self.execute_batch();
             self.refuse_input(key.index);
         } else {
+            // What piles up here is as much work as what goes to the shard.
+            self.streamed_bytes += bytes.len();
             self.spares.append(&mut connection.input, bytes);
             let age_ms = self.options.settings.limits.request_age_ms;
             connection.note_arrival(bytes.len(), self.now_ms, age_ms);

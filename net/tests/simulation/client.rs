@@ -177,7 +177,7 @@ impl Client {
             Protocol::Resp => match prng.below(20) {
                 0..=11 => self.speak_of_a_key(mix, prng, out),
                 12..=14 => self.speak_of_keys(mix, prng, out),
-                15 => self.speak_of_two_keys(mix, prng, out),
+                15 => self.speak_of_two_keys(prng, out),
                 16 => self.transact(mix, prng, out),
                 17 | 18 if mix.is_alone => self.speak_of_all(prng, out),
                 _ => self.speak_of_shared(shared, prng, out),
@@ -258,13 +258,9 @@ impl Client {
         }
     }
 
-    fn speak_of_two_keys(&mut self, mix: &Mix, prng: &mut Prng, out: &mut Vec<u8>) {
+    fn speak_of_two_keys(&mut self, prng: &mut Prng, out: &mut Vec<u8>) {
         let (from, to) = (self.key(prng), self.key(prng));
-        let place = |key: &[u8]| core_of_key(key, mix.cores);
-        if place(&from) != place(&to) {
-            command(&[b"RENAME", &from, &to], out);
-            self.expected.push_back(Expect::Line("-CROSSSLOT"));
-        } else if let Some(value) = self.held(&from).cloned() {
+        if let Some(value) = self.held(&from).cloned() {
             self.ask(&[b"RENAME", &from, &to], ok(), out);
             self.forget(&from);
             self.hold(&to, value);

@@ -23,7 +23,7 @@ use pinion_engine::{DATABASES, Deleted};
 
 use super::container;
 use super::context::{Arguments, Context, Flow};
-use super::spec::{KeySpec, Reach, Spec};
+use super::spec::{KeySpec, Reach, Spec, Spread};
 use crate::core::Join;
 use crate::protocol::number;
 
@@ -35,6 +35,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         .keys(&[KeySpec::new("RO access", 1, 0, 1), KeySpec::new("OW update", 2, 0, 1)])
         .since("6.2.0")
         .cost("O(N) in the bytes of the value; in slices from 32 KiB on")
+        .reach(Reach::Keys(Spread::Jointly))
         .summary("Copies the value of a key to another key, in this database or another."),
     Spec::new("del", -2, del)
         .flags("write")
@@ -169,12 +170,14 @@ pub(super) const COMMANDS: &[Spec] = &[
         .categories("@keyspace @write @slow")
         .keys(&[KeySpec::new("RW access delete", 1, 0, 1), KeySpec::new("OW update", 2, 0, 1)])
         .cost("O(N) in the bytes of the value up to 32 KiB; beyond, in the number of its pages")
+        .reach(Reach::Keys(Spread::Jointly))
         .summary("Gives a key another name, in place of whatever had that name."),
     Spec::new("renamenx", 3, rename::renamenx)
         .flags("write fast")
         .categories("@keyspace @write @fast")
         .keys(&[KeySpec::new("RW access delete", 1, 0, 1), KeySpec::new("OW insert", 2, 0, 1)])
         .cost("O(N) in the bytes of the value up to 32 KiB; beyond, in the number of its pages")
+        .reach(Reach::Keys(Spread::Jointly))
         .summary("Gives a key another name unless that is taken."),
     Spec::new("restore", -4, restore::restore)
         .flags("write denyoom")

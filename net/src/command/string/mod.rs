@@ -20,7 +20,7 @@ pub(super) use edit::{Edit, Target, change};
 pub(super) use set::PLAIN;
 
 use super::context::Context;
-use super::spec::{KeySpec, Spec};
+use super::spec::{KeySpec, Reach, Spec, Spread};
 
 /// The family.
 pub(super) const COMMANDS: &[Spec] = &[
@@ -115,6 +115,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         .keys(&[KeySpec::new("OW insert", 1, -1, 2)])
         .since("1.0.1")
         .cost("O(N) in the number of keys")
+        .reach(Reach::Keys(Spread::Jointly))
         .summary("Stores several values if none of the keys exists."),
     Spec::new("psetex", 4, set::psetex)
         .flags("write denyoom")
