@@ -5,6 +5,7 @@
 
 use pinion_ring::Wait;
 
+use super::limits::JOINTS_MAX;
 use super::{Core, Transport};
 use crate::lane::{Bundle, HEAD_BYTES};
 
@@ -100,8 +101,9 @@ impl<T: Transport> Core<T> {
         let Some(lanes) = &self.lanes else { return Ok(()) };
         for (core, peer) in lanes.peers.iter().enumerate() {
             let Some(peer) = peer else { continue };
-            if peer.outstanding > lanes.requests_max {
-                let (outstanding, most) = (peer.outstanding, lanes.requests_max);
+            let most = lanes.requests_max + JOINTS_MAX;
+            if peer.outstanding > most {
+                let outstanding = peer.outstanding;
                 return Err(format!("core {core} owes {outstanding} replies, {most} at most (L1)"));
             }
         }

@@ -131,7 +131,8 @@ impl LaneSizes {
             bundle_bytes_max: bundle_bytes_max.clamp(BUNDLE_BYTES_MIN, BUNDLE_BYTES_MAX),
             requests_max: requests_max
                 .clamp(LANE_REQUESTS_MIN, LANE_REQUESTS_MAX)
-                .next_power_of_two(),
+                .next_power_of_two()
+                - JOINTS_MAX,
         }
     }
 }
@@ -146,6 +147,7 @@ pub fn join_cores_by(cores: CoreCount, sizes: LaneSizes) -> Vec<Lanes> {
     let count = usize::from(cores.count());
     let crew = Arc::new(Crew::new(count));
     let LaneSizes { bundle_bytes_max, requests_max } = sizes;
+    let places = requests_max + JOINTS_MAX;
     let mut all: Vec<Lanes> = (0..count)
         .map(|me| Lanes {
             me,
@@ -162,9 +164,9 @@ pub fn join_cores_by(cores: CoreCount, sizes: LaneSizes) -> Vec<Lanes> {
     for a in 0..count {
         for b in a + 1..count {
             let (a_asks, b_is_asked) = lane::channel(LANE_BUNDLES);
-            let (b_answers, a_is_answered) = lane::channel(requests_max);
+            let (b_answers, a_is_answered) = lane::channel(places);
             let (b_asks, a_is_asked) = lane::channel(LANE_BUNDLES);
-            let (a_answers, b_is_answered) = lane::channel(requests_max);
+            let (a_answers, b_is_answered) = lane::channel(places);
             all[a].peers[b] = Some(Peer::new(a_asks, a_is_answered, a_is_asked, a_answers));
             all[b].peers[a] = Some(Peer::new(b_asks, b_is_answered, b_is_asked, b_answers));
         }
@@ -236,12 +238,11 @@ impl Lanes {
     }
 
     /// Whether another request to a core may be sent now. Steps of commands over several cores need
-    /// not ask: [`JOINTS_MAX`] places are theirs.
+    /// not ask: [`JOINTS_MAX`] places beyond these are theirs.
     #[inline]
     pub(super) fn has_room(&self, to: usize) -> bool {
         self.peers[to].as_ref().is_some_and(|peer| {
-            let has_place = peer.outstanding < self.requests_max - JOINTS_MAX;
-            has_place && peer.asked.len() < self.bundle_bytes_max
+            peer.outstanding < self.requests_max && peer.asked.len() < self.bundle_bytes_max
         })
     }
 
@@ -465,7 +466,7 @@ impl<T: Transport> Core<T> {
                 self.counters.lanes.posts += 1;
                 self.counters.lanes.wakes += u64::from(lanes.crew.post(lanes.me, to));
             }
-            let has_room = peer.outstanding < lanes.requests_max - JOINTS_MAX
+            let has_room = peer.outstanding < lanes.requests_max
                 && peer.asked.len() < lanes.bundle_bytes_max;
             if has_room {
                 freed.append(&mut peer.waiting);
