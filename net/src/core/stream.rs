@@ -163,6 +163,7 @@ impl<T: Transport> Core<T> {
         let Some(inbound) = &mut connection.inbound else { return };
         let key = connection.key;
         let is_away = inbound.away().is_some();
+        let is_on_its_way = inbound.away().is_some_and(|away| away.is_on_its_way);
         if inbound.is_arriving() {
             connection.backlog = !connection.input.is_empty();
         } else {
@@ -177,7 +178,7 @@ impl<T: Transport> Core<T> {
             connection.arrivals = None;
         }
         self.budget.recount(connection);
-        let has_more = connection.backlog || connection.lane_wait;
+        let has_more = connection.backlog || is_on_its_way;
         let waits = is_away && connection.is_arriving() && has_more;
         if !connection.backlog {
             self.let_receive(key);
