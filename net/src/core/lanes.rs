@@ -466,8 +466,8 @@ impl<T: Transport> Core<T> {
                 self.counters.lanes.posts += 1;
                 self.counters.lanes.wakes += u64::from(lanes.crew.post(lanes.me, to));
             }
-            let has_room = peer.outstanding < lanes.requests_max
-                && peer.asked.len() < lanes.bundle_bytes_max;
+            let has_room =
+                peer.outstanding < lanes.requests_max && peer.asked.len() < lanes.bundle_bytes_max;
             if has_room {
                 freed.append(&mut peer.waiting);
             }
