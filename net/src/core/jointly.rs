@@ -2,8 +2,8 @@
 //! `joint` go to the cores of the keys, this one among them.
 //!
 //! Their messages need no room in a lane, so that keys are given back although the lanes are full
-//! of commands that wait for them: [`JOINTS_MAX`] places of each lane are theirs, and a command over
-//! several cores has one step on its way at a time.
+//! of commands that wait for them: [`JOINTS_MAX`] places of each lane are theirs, and a command
+//! over several cores has one step on its way at a time.
 
 use std::collections::{BTreeMap, VecDeque};
 

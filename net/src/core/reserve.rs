@@ -5,8 +5,8 @@
 //! which do nothing else meanwhile; and other commands over several cores, which get the key next.
 //!
 //! - R1. A key has an entry while it is reserved, or somebody waits for it.
-//! - R2. A command of another core passes nobody in the queue. One of this core may pass while a key
-//!   that was given back is not reserved again: its connection waits itself, so nothing of it can
+//! - R2. A command of another core passes nobody in the queue. One of this core may pass while a
+//!   key that was given back is not reserved again: its connection waits itself, so nothing of it can
 //!   be passed.
 //! - R3. Who reserves several keys does so in the order of their bytes (`joint`, J1).
 //!
