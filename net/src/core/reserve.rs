@@ -6,8 +6,8 @@
 //!
 //! - R1. A key has an entry while it is reserved, or somebody waits for it.
 //! - R2. A command of another core passes nobody in the queue. One of this core may pass while a
-//!   key that was given back is not reserved again: its connection waits itself, so nothing of it can
-//!   be passed.
+//!   key that was given back is not reserved again: its connection waits itself, so nothing of it
+//!   can be passed.
 //! - R3. Who reserves several keys does so in the order of their bytes (`joint`, J1).
 //!
 //! Cost: nothing but a look at an empty map while no key is reserved. Then each command is looked
