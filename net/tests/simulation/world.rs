@@ -160,7 +160,7 @@ impl World {
                     return Err(self.what_is_missing());
                 }
             }
-            if self.step % 64 == 0 {
+            if self.step.is_multiple_of(64) {
                 self.check_lanes()?;
             }
         }
