@@ -111,8 +111,7 @@ impl<T: Transport> Core<T> {
                 return Err(format!("{key:?} waits for {crossed} replies that have no place"));
             }
             let waits = lanes.peers.iter().flatten().any(|peer| peer.waiting.contains(&key));
-            let waits =
-                waits || self.reservations.has_waiting(key) || self.joints.has_waiting(key);
+            let waits = waits || self.reservations.has_waiting(key) || self.joints.has_waiting(key);
             if connection.lane_wait && crossed == 0 && !waits {
                 return Err(format!("{key:?} waits for a lane, and nobody knows"));
             }

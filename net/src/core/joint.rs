@@ -604,7 +604,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_in_itself_is_left_to_the_command() {
-        for text in ["MSETNX 0a x 1b", "COPY 0a 1b DB 16", "COPY 0a 1b REPLACE X", "COPY 0a 1b DB"] {
+        for text in ["MSETNX 0a x 1b", "COPY 0a 1b DB 16", "COPY 0a 1b REPLACE X", "COPY 0a 1b DB"]
+        {
             assert!(joint(text).is_none(), "{text}");
         }
     }

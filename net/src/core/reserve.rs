@@ -19,8 +19,8 @@ use pinion_ring::Key;
 
 use super::foreign::Dest;
 use super::joint::ReservedKey;
-use crate::connection::LargeValue;
 use crate::command::{Transaction, Watches};
+use crate::connection::LargeValue;
 
 /// Who waits for a key.
 #[derive(Debug)]

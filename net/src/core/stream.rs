@@ -18,7 +18,7 @@ use super::away::may_send;
 use super::limits::SLICE_BYTES;
 use super::{Core, Transport};
 use crate::command::{self, large};
-use crate::connection::{Away, Closing, LargeValue, Connection, Progress};
+use crate::connection::{Away, Closing, Connection, LargeValue, Progress};
 use crate::protocol::{memcached, resp};
 
 impl<T: Transport> Core<T> {
@@ -94,9 +94,7 @@ impl<T: Transport> Core<T> {
                     large::of_memcached(&mut self.shard, &request, &open, begin)
                 })
             }
-            Progress::Binary(progress) => {
-                large::of_binary(&mut self.shard, input, progress, begin)
-            }
+            Progress::Binary(progress) => large::of_binary(&mut self.shard, input, progress, begin),
             Progress::Undecided => None,
         };
         let Some(large::Found { inbound, value_start }) = found else { return };

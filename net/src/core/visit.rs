@@ -324,7 +324,9 @@ impl<T: Transport> Core<T> {
     ) -> Option<Result<(), SetError>> {
         // Whoever sent it may have given up.
         let write = self.visits.0.get_mut(&(dest.core, dest.ticket));
-        let Some(write) = write.and_then(|visit| visit.write.as_mut()) else { return Some(Err(SetError::Incomplete)) };
+        let Some(write) = write.and_then(|visit| visit.write.as_mut()) else {
+            return Some(Err(SetError::Incomplete));
+        };
         while *appended_bytes < piece.len() {
             match self.shard.append_large(write, &piece[*appended_bytes..], self.now_ms) {
                 Ok(0) => return None,
