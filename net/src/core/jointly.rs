@@ -99,7 +99,7 @@ impl<T: Transport> Core<T> {
         self.budget.hold_cargo(memory_bytes);
         // What it sends from now on comes after.
         self.put_back(number + 1, key);
-        self.hold(key);
+        self.hold_for_crossed(key);
         let id = self.joints.next_number();
         let (connection, number) = (key, spec.number);
         let mut asked =
