@@ -15,10 +15,8 @@ use loom::sync::{Arc, Notify};
 use loom::thread;
 
 #[path = "../src/lane/mailbox.rs"]
-#[expect(dead_code, reason = "the server needs more of it")]
 pub mod mailbox;
 #[path = "../src/lane/queue.rs"]
-#[expect(dead_code, reason = "the server needs more of it")]
 pub mod queue;
 
 /// What the server's module of this name has, by loom.

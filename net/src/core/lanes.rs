@@ -117,7 +117,7 @@ pub struct Lanes {
 pub struct LaneSizes {
     /// Bytes of a bundle beyond which nothing more is added to it.
     pub bundle_bytes_max: usize,
-    /// Requests whose replies are outstanding.
+    /// Requests whose replies are outstanding; more than [`JOINTS_MAX`], whose places are among them.
     pub requests_max: usize,
 }
 

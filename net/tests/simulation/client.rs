@@ -26,6 +26,9 @@ pub(crate) enum Protocol {
     Memcached,
 }
 
+/// What keys hold, by database.
+type Model = BTreeMap<(u8, Vec<u8>), Vec<u8>>;
+
 /// What kinds of commands a simulation has.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mix {
@@ -56,7 +59,7 @@ pub(crate) struct Client {
     pub(crate) core: usize,
     pub(crate) peer: usize,
     /// What its keys hold, by database.
-    pub(crate) model: BTreeMap<(u8, Vec<u8>), Vec<u8>>,
+    pub(crate) model: Model,
     pub(crate) db: u8,
     /// Replies that are to come.
     pub(crate) expected: VecDeque<Expect>,
@@ -338,7 +341,7 @@ impl Client {
         &mut self,
         commands: usize,
         reply: Vec<u8>,
-        before: Option<(BTreeMap<(u8, Vec<u8>), Vec<u8>>, u8)>,
+        before: Option<(Model, u8)>,
         out: &mut Vec<u8>,
     ) {
         if let Some((model, db)) = before {

@@ -16,7 +16,7 @@ pub(crate) enum Expect {
     /// Any RESP reply that is no error.
     AnyResp,
     /// These values of memcached, in any order.
-    Values(BTreeMap<Vec<u8>, Vec<u8>>),
+    Values(Values),
     /// An array of these keys, in any order.
     Keys(Vec<Vec<u8>>),
     /// One of these keys, or null if there is none.
@@ -82,8 +82,10 @@ fn bulks(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     found
 }
 
+type Values = BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// Bytes of values up to `END`, and the values.
-fn values(bytes: &[u8]) -> Option<(BTreeMap<Vec<u8>, Vec<u8>>, usize)> {
+fn values(bytes: &[u8]) -> Option<(Values, usize)> {
     let (mut found, mut at) = (BTreeMap::new(), 0);
     loop {
         let (head, length) = line(bytes.get(at..)?)?;

@@ -12,7 +12,7 @@ use pinion_engine::{Limits, Shard, ShardConfig};
 use pinion_net::clock::Clock;
 use pinion_net::command::Settings;
 use pinion_net::connection::Protocol as ListenerProtocol;
-use pinion_net::core::limits::{BATCH_COMMANDS_MAX, LANE_BUNDLES, LANE_COPY_BYTES_MAX};
+use pinion_net::core::limits::{BATCH_COMMANDS_MAX, JOINTS_MAX, LANE_BUNDLES, LANE_COPY_BYTES_MAX};
 use pinion_net::core::{
     Core, CoreOptions, Inbox, LaneSizes, ListenerKind, Request, Transport, join_cores_by,
 };
@@ -88,7 +88,7 @@ impl World {
         let cores = CoreCount::new(prng.pick(&[2, 2, 2, 3, 4, 8])).expect("there are some");
         let sizes = LaneSizes {
             bundle_bytes_max: prng.pick(&[64, 512, 8 * 1024, 64 * 1024]),
-            requests_max: prng.pick(&[1, 2, 8, 32, 256, 1024]),
+            requests_max: JOINTS_MAX + prng.pick(&[1, 2, 8, 32, 256, 1024]),
         };
         let piece_bytes_max = prng.pick(&[24, 300, 4096, 16 * 1024]);
         // Large values in small pieces take too many steps.
@@ -160,7 +160,7 @@ impl World {
                     return Err(self.what_is_missing());
                 }
             }
-            if self.step % 64 == 0 {
+            if self.step.is_multiple_of(64) {
                 self.check_lanes()?;
             }
         }
