@@ -79,8 +79,9 @@ pub struct Options {
     #[arg(long, default_value = "5s", value_name = "TIME")]
     pub drain: Span,
 
-    /// The CPU to run on [default: the first that the process may use]
-    #[arg(long, value_name = "CPU")]
+    /// The CPU of each core, such as 0,2-5, or all: one core on each physical core that the process
+    /// may use [default: one core, on the first CPU that it may use]
+    #[arg(long, value_name = "LIST|all")]
     pub cores: Option<CoreList>,
 
     /// Memory of the whole process, such as 512MiB or 4GiB: items and their table, the program, and
@@ -325,7 +326,10 @@ impl FromStr for CoreList {
     type Err = String;
 
     fn from_str(text: &str) -> Result<CoreList, String> {
-        let wrong = || format!("'{text}' is not a list of CPUs such as 0 or 2");
+        let wrong = || format!("'{text}' is not a list of CPUs such as 0 or 0,2-5, nor all");
+        if text == "all" {
+            return Ok(CoreList(Vec::new()));
+        }
         let mut cores = Vec::new();
         for part in text.split(',') {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -452,6 +456,7 @@ mod tests {
     fn lists_of_cpus_are_cores_in_their_order() {
         assert_eq!("3".parse(), Ok(CoreList(vec![3])));
         assert_eq!("2-2".parse(), Ok(CoreList(vec![2])));
+        assert_eq!("all".parse(), Ok(CoreList(Vec::new())));
         assert_eq!("5,0,2-4,0".parse(), Ok(CoreList(vec![5, 0, 2, 3, 4, 0])));
         for text in ["", "a", "1-", "3-1", "0,", "0-9999999", "0-300"] {
             assert!(text.parse::<CoreList>().is_err(), "{text}");

@@ -50,9 +50,21 @@ impl Ticket {
 /// What a reply is, or will be.
 #[derive(Debug)]
 enum Part {
-    Unknown { expected_bytes: u32 },
+    Unknown {
+        expected_bytes: u32,
+    },
     Known(Vec<u8>),
-    Value { pinned: PinnedValue, copied_bytes: usize },
+    Value {
+        pinned: PinnedValue,
+        copied_bytes: usize,
+    },
+    /// Another core has it under a number, and hands it out in pieces.
+    Lent {
+        core: u16,
+        number: u64,
+        left_bytes: usize,
+        is_asked: bool,
+    },
 }
 
 impl Part {
@@ -61,6 +73,7 @@ impl Part {
             Part::Unknown { expected_bytes } => *expected_bytes as usize,
             Part::Known(bytes) => bytes.len(),
             Part::Value { pinned, copied_bytes } => pinned.len() - copied_bytes,
+            Part::Lent { left_bytes, .. } => *left_bytes,
         }
     }
 
@@ -68,7 +81,7 @@ impl Part {
         match self {
             Part::Unknown { expected_bytes } => *expected_bytes as usize,
             Part::Known(bytes) => bytes.capacity(),
-            Part::Value { .. } => size_of::<Blocked>(),
+            Part::Value { .. } | Part::Lent { .. } => size_of::<Blocked>(),
         }
     }
 }
@@ -203,6 +216,62 @@ impl Replies {
         self.resolve(ticket, reply);
     }
 
+    /// Tells that another core has the reply for a ticket under a number, `bytes` long.
+    pub fn lend(&mut self, ticket: Ticket, core: u16, number: u64, bytes: usize) {
+        if let Some(index) = self.index_of(ticket) {
+            let part = Part::Lent { core, number, left_bytes: bytes, is_asked: false };
+            self.count_in(&part);
+            let before = std::mem::replace(&mut self.blocked[index].part, part);
+            self.count_out(&before);
+        }
+    }
+
+    /// The core, number and ticket of the reply that is to be sent next, if a piece of it is to be
+    /// asked for.
+    #[inline]
+    pub fn wanted_piece(&self) -> Option<(u16, u64, Ticket)> {
+        match self.blocked.front()? {
+            &Blocked {
+                number: ticket,
+                part: Part::Lent { core, number, is_asked: false, .. },
+                ..
+            } => Some((core, number, Ticket(ticket))),
+            _ => None,
+        }
+    }
+
+    /// Tells that the piece was asked for.
+    pub fn piece_asked(&mut self) {
+        if let Some(Blocked { part: Part::Lent { is_asked, .. }, .. }) = self.blocked.front_mut() {
+            *is_asked = true;
+        }
+    }
+
+    /// Takes a piece of the reply that is sent next.
+    pub fn piece(&mut self, ticket: Ticket, bytes: &[u8]) {
+        let Some(Blocked { number, part: Part::Lent { left_bytes, is_asked, .. }, .. }) =
+            self.blocked.front_mut()
+        else {
+            return;
+        };
+        if *number != ticket.0 {
+            return;
+        }
+        let taken = bytes.len().min(*left_bytes);
+        *left_bytes -= taken;
+        *is_asked = false;
+        let is_whole = *left_bytes == 0;
+        self.parts_held_bytes -= taken;
+        self.ready.extend_from_slice(bytes);
+        if is_whole {
+            if let Some(Blocked { part, .. }) = self.blocked.pop_front() {
+                self.count_out(&part);
+            }
+            self.move_tail();
+            self.advance();
+        }
+    }
+
     /// Moves what is known at the front of `blocked` into `ready` (I2).
     fn advance(&mut self) {
         while let Some(Blocked { part: Part::Known(_), .. }) = self.blocked.front() {
@@ -289,11 +358,14 @@ impl Replies {
         total_bytes
     }
 
-    /// Lets go of all values; nothing more is sent.
-    pub fn release(&mut self, shard: &mut Shard) {
+    /// Lets go of all values; nothing more is sent. Adds the replies that other cores have, by core
+    /// and number.
+    pub fn release(&mut self, shard: &mut Shard, lent: &mut Vec<(u16, u64)>) {
         for blocked in self.blocked.drain(..) {
-            if let Part::Value { pinned, .. } = blocked.part {
-                shard.unpin(pinned);
+            match blocked.part {
+                Part::Value { pinned, .. } => shard.unpin(pinned),
+                Part::Lent { core, number, .. } => lent.push((core, number)),
+                Part::Unknown { .. } | Part::Known(_) => {}
             }
         }
         (self.parts_held_bytes, self.parts_capacity_bytes) = (0, 0);
@@ -414,7 +486,7 @@ mod tests {
         let pinned = shard.pin(hash, b"k", 0).expect("within bounds").expect("large");
         let mut replies = Replies::default();
         replies.refer(&mut vec![(0, pinned)]);
-        replies.release(&mut shard);
+        replies.release(&mut shard, &mut Vec::new());
         assert_eq!((shard.stats().pinned_bytes, replies.outstanding()), (0, false));
     }
 

@@ -133,6 +133,8 @@ impl<T: Transport> Core<T> {
             ("commands that have reserved keys", self.visits.len()),
             ("tasks", self.tasks.len()),
             ("tasks of others", self.guest_tasks.len()),
+            ("replies lent", self.lent.len()),
+            ("replies to be given back", self.unwanted.len()),
             ("reads that wait", self.fills.len()),
             ("commands parsed", self.batch.len()),
             ("outputs put off", self.deferred.len()),

@@ -166,6 +166,22 @@ impl<T: Transport> Core<T> {
             (Outcome::Clients(lines, found), _) => {
                 self.take_clients(head.ticket, &lines, found);
             }
+            (Outcome::Lent { core, number, .. }, None) => self.unwanted.push((core, number)),
+            (Outcome::Lent { core, number, bytes }, Some(connection)) => {
+                let ticket = Ticket::from_number(head.ticket);
+                connection.replies.lend(ticket, core, number, bytes);
+                self.settled(head);
+            }
+            (Outcome::Piece(bytes), Some(connection)) => {
+                connection.replies.piece(Ticket::from_number(head.ticket), &bytes);
+                if bytes.is_empty() {
+                    // It cannot be made whole any more.
+                    connection.close(Closing::Dropped);
+                }
+                self.budget.recount(connection);
+                self.ending.push(head.key);
+                self.mark_dirty(head.key.index);
+            }
             (_, None) => {}
             (Outcome::Reply(bytes), Some(connection)) => {
                 connection.replies.resolve(Ticket::from_number(head.ticket), bytes);

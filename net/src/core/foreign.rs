@@ -47,6 +47,10 @@ pub(crate) enum Errand {
     Clients(Box<ClientsQuery>),
     /// A step of a command over several cores.
     Step(Box<Step>),
+    /// The next piece of a reply that was lent under a number is wanted, of so many bytes at most.
+    Fetch { number: u64, bytes_max: usize },
+    /// Such a reply is not wanted any more.
+    GiveBack(u64),
     /// A request whose large value has come before, under a number, or was refused; its kind is
     /// `LargeFrame::kind`.
     Store(Box<LargeFrame>),
@@ -76,6 +80,10 @@ pub(crate) enum Outcome {
     Clients(Vec<u8>, usize),
     /// What a step has come to.
     Step(Box<Found>),
+    /// A reply with large values: a core has it under a number, and hands it out in pieces.
+    Lent { core: u16, number: u64, bytes: usize },
+    /// Such a piece; none if the reply is gone.
+    Piece(Vec<u8>),
 }
 
 /// To whom the reply to a request of another core goes.

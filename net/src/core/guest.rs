@@ -6,7 +6,6 @@
 //! would have to is refused. What takes long goes on in slices, and what waits for another client
 //! (`fills`) does so here; replies come back in any order, and find their places by their tickets.
 
-use pinion_engine::PinnedValue;
 use pinion_ring::Key;
 
 use super::batch::{Command, Source, Work, parse_guest};
@@ -15,6 +14,7 @@ use super::clients::ClientsQuery;
 use super::context::context;
 use super::execute::{perform, rehash};
 use super::foreign::{Dest, Errand, Outcome, flag};
+use super::lent::Lent;
 use super::limits::{BATCH_COMMANDS_MAX, LANE_COPY_BYTES_MAX, LANE_REQUESTS_PER_TURN, SLICE_BYTES};
 use super::tasks;
 use super::{Core, Counters, Transport};
@@ -46,13 +46,8 @@ impl GuestTask {
 #[derive(Debug)]
 enum GuestWork {
     Command(tasks::Work),
-    /// Copies large values into a reply, each at an index of it.
-    Copy {
-        text: Vec<u8>,
-        values: Vec<(usize, PinnedValue)>,
-        value: usize,
-        copied_bytes: usize,
-    },
+    /// Copies a part of a reply that refers to large values.
+    Copy(Lent),
     /// Stores a piece of a large value that another core sends.
     Append {
         piece: Vec<u8>,
@@ -203,6 +198,11 @@ impl<T: Transport> Core<T> {
                 self.take_transaction(dest, transaction, watches);
             }
             Errand::Step(step) => self.run_step(dest, *step),
+            Errand::Fetch { number, bytes_max } => self.hand_out(dest, number, bytes_max),
+            Errand::GiveBack(number) => {
+                self.take_back_reply(number);
+                self.answer_guest(dest, Vec::new(), false);
+            }
             Errand::Watch(frame) => self.run_watch(dest, &frame),
             Errand::Clients(query) => {
                 self.counters.lanes.parts_in += 1;
@@ -359,8 +359,11 @@ impl<T: Transport> Core<T> {
             flow => self.follow_guest(flow),
         }
         if !self.pins.is_empty() {
-            let values = std::mem::take(&mut self.pins);
-            let work = GuestWork::Copy { text: out, values, value: 0, copied_bytes: 0 };
+            let lent = Lent::new(out, std::mem::take(&mut self.pins));
+            if dest.flags & flag::PART == 0 {
+                return self.lend_reply(dest, lent);
+            }
+            let work = GuestWork::Copy(lent);
             self.guest_tasks.push_back(GuestTask::new(dest, work, Vec::new()));
             return;
         }
@@ -428,28 +431,11 @@ impl<T: Transport> Core<T> {
     fn run_guest_slice(&mut self, task: &mut GuestTask) -> bool {
         let dest = task.dest;
         match &mut task.work {
-            GuestWork::Copy { text, values, value, copied_bytes } => {
-                let slice_end = task.out.len() + SLICE_BYTES;
-                let mut from = if *value == 0 { 0 } else { values[*value - 1].0 };
-                while let Some((at, pinned)) = values.get(*value) {
-                    if *copied_bytes == 0 {
-                        task.out.extend_from_slice(&text[from..*at]);
-                    }
-                    while *copied_bytes < pinned.len() {
-                        if task.out.len() >= slice_end {
-                            return true;
-                        }
-                        let chunk = self.shard.pinned_chunk(pinned, *copied_bytes);
-                        task.out.extend_from_slice(chunk);
-                        *copied_bytes += chunk.len();
-                    }
-                    from = *at;
-                    (*value, *copied_bytes) = (*value + 1, 0);
+            GuestWork::Copy(lent) => {
+                if !lent.next(&mut self.shard, SLICE_BYTES, &mut task.out) {
+                    return true;
                 }
-                task.out.extend_from_slice(&text[from..]);
-                for (_, pinned) in values.drain(..) {
-                    self.shard.unpin(pinned);
-                }
+                lent.release(&mut self.shard);
                 self.answer_guest(dest, std::mem::take(&mut task.out), false);
                 false
             }

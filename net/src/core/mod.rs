@@ -29,6 +29,7 @@
 //! - `lanes`: the ends of the lanes to other cores; `foreign`: what goes over them
 //! - `route`: which core a command goes to; `cross`: asking another one; `guest`: being asked
 //! - `behind`: what waits behind a guest's command that takes long
+//! - `lent`: replies with large values that other cores fetch in pieces
 //! - `gather`, `join`: commands that several cores execute, a part each
 //! - `joint`, `jointly`: commands over several cores that cannot be executed in parts; `visit` and
 //!   `reserve`: the cores of their keys
@@ -69,6 +70,7 @@ mod joint;
 mod jointly;
 mod lanes;
 mod lending;
+mod lent;
 pub mod limits;
 mod node;
 mod output;

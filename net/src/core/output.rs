@@ -114,6 +114,14 @@ impl<T: Transport> Core<T> {
                 return 0;
             }
         }
+        if connection.replies.ready_bytes() == 0 && self.fetch_piece(index) {
+            if let Some(connection) = self.connections.at(index) {
+                connection.dirty = true;
+                self.deferred.push(index);
+            }
+            return copied_bytes;
+        }
+        let Some(connection) = self.connections.at(index) else { return copied_bytes };
         let ready = connection.replies.ready();
         if ready.is_empty() {
             self.ending.push(connection.key);

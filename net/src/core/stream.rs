@@ -208,7 +208,7 @@ impl<T: Transport> Core<T> {
         if let Some(mut task) = connection.task.take() {
             task.abandon(&mut self.shard);
         }
-        connection.replies.release(&mut self.shard);
+        connection.replies.release(&mut self.shard, &mut self.unwanted);
         self.budget.forget(&connection);
         self.spares.keep(connection.input);
     }

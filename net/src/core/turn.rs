@@ -18,6 +18,7 @@ use super::guest::{self, GuestTask};
 use super::inbox::{CoreMessage, Inbox, Reload, Request};
 use super::jointly::Joints;
 use super::lanes::Lanes;
+use super::lent::LentReplies;
 use super::limits::{
     EXPIRY_ENTRIES, EXPIRY_SHARE, HOLD_NS, INPUT_BYTES_HIGH, STREAM_BYTES_PER_TURN,
 };
@@ -110,6 +111,10 @@ pub struct Core<T: Transport> {
     pub(super) visits: Visits,
     /// Connections whose output is held back, and since when, in nanoseconds.
     pub(super) held: VecDeque<(Key, u64)>,
+    /// Replies with large values that other cores fetch,
+    pub(super) lent: LentReplies,
+    /// and those of other cores that nobody waits for any more, by core and number.
+    pub(super) unwanted: Vec<(u16, u64)>,
     /// The session of other cores' commands.
     pub(super) guest: Session,
     pub(super) guest_args: resp::Args,
@@ -194,6 +199,8 @@ impl<T: Transport> Core<T> {
             reservations: Reservations::default(),
             visits: Visits::default(),
             held: VecDeque::new(),
+            lent: LentReplies::default(),
+            unwanted: Vec::new(),
             guest: guest::session(),
             guest_args: resp::Args::new(),
             guest_tasks: VecDeque::new(),
@@ -304,6 +311,9 @@ impl<T: Transport> Core<T> {
         self.look_at_fills();
         self.answer_old();
         self.open_streams();
+        if !self.unwanted.is_empty() {
+            self.give_replies_back();
+        }
         self.post();
         self.look_at_held(events > 0);
         self.flush();
@@ -340,6 +350,7 @@ impl<T: Transport> Core<T> {
             || !self.deferred.is_empty()
             || !self.tasks.is_empty()
             || !self.guest_tasks.is_empty()
+            || !self.unwanted.is_empty()
             || self.lanes.as_ref().is_some_and(Lanes::has_more)
             || self.reservations.has_open()
             || self.fills.has_woken()

@@ -183,9 +183,9 @@ fn check_quota(idle: IdleMode) {
     }
 }
 
-/// The CPU of each core: those that the flag names, in its order, or one of each physical core that
-/// the process may use, and no more than the CPU quota of its cgroup pays for. A CPU that is named
-/// twice has two cores, which take turns.
+/// The CPU of each core: those that the flag names, in its order; for `all` one of each physical
+/// core that the process may use, and no more than the CPU quota of its cgroup pays for; without
+/// the flag the first. A CPU that is named twice has two cores, which take turns.
 fn choose_cpus(options: &Options) -> Result<Vec<usize>, StartError> {
     let allowed = host::allowed_cpus();
     if allowed.is_empty() {
@@ -194,12 +194,15 @@ fn choose_cpus(options: &Options) -> Result<Vec<usize>, StartError> {
         ));
     }
     let Some(wanted) = &options.cores else {
+        return Ok(allowed[..1].to_vec());
+    };
+    if wanted.0.is_empty() {
         let mut cpus = host::one_of_each_core(&allowed);
         if let Some(percent) = host::cpu_quota_percent() {
             cpus.truncate((percent.div_ceil(100) as usize).max(1));
         }
         return Ok(cpus);
-    };
+    }
     for &cpu in &wanted.0 {
         if !allowed.contains(&cpu) {
             return Err(StartError::new(format!(
