@@ -317,6 +317,8 @@ impl<T: Transport> Core<T> {
         self.post();
         self.look_at_held(events > 0);
         self.flush();
+        // Pieces of replies are asked for when what is before them is sent.
+        self.post();
         self.receive_again();
         self.reap();
         self.accept_again();
