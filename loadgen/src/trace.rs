@@ -1,4 +1,4 @@
-//! Cache traces: text ([`text`] has the forms), plain or as a zstd frame, and the CTR1 format: one
+//! Cache traces: text (`text` has the forms), plain or as a zstd frame, and the CTR1 format: one
 //! zstd frame, little-endian.
 //!
 //! | offset | type | field |
