@@ -127,7 +127,8 @@ fn is_kept(
             && transaction::queue(context, spec, number, args))
 }
 
-/// Executes a command of a transaction, which was checked when it was queued.
+/// Executes a command of a transaction, which was checked when it was queued, to its end: what takes
+/// long is not put off.
 pub fn run_queued(
     context: &mut Context<'_>,
     spec: &'static Spec,
@@ -135,7 +136,23 @@ pub fn run_queued(
     args: &Arguments<'_>,
 ) -> Flow {
     context.counters.commands += 1;
-    execute(context, spec, number, args)
+    if let index @ 1.. = spec.first_key()
+        && index < args.len()
+    {
+        context.first_hash = context.hash(args.at(index));
+    }
+    let mut flow = execute(context, spec, number, args);
+    while let Flow::Later(mut task) = flow {
+        flow = loop {
+            if let Step::Done(flow) = task.step(context) {
+                break flow;
+            }
+        };
+    }
+    if let Some(large) = context.large.take() {
+        large.abort(context.shard);
+    }
+    flow
 }
 
 fn run_subcommand(

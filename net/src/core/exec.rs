@@ -13,8 +13,8 @@ use super::foreign::{Dest, Outcome};
 use super::guest;
 use super::inbox::Request;
 use super::{Core, Transport};
-use crate::command::{self, Arguments, Base, Flow, Step, Transaction, Watches};
-use crate::connection::{Closing, LargeValue};
+use crate::command::{self, Arguments, Base, Flow, Transaction, Watches};
+use crate::connection::Closing;
 use crate::protocol::resp::{self, Writer};
 
 impl<T: Transport> Core<T> {
@@ -92,22 +92,7 @@ impl<T: Transport> Core<T> {
             first_hash: self.no_hash,
             large: large,
         });
-        if let index @ 1.. = spec.first_key()
-            && index < args.len()
-        {
-            context.first_hash = context.hash(args.at(index));
-        }
-        let mut flow = command::run_queued(&mut context, spec, number, &args);
-        while let Flow::Later(mut task) = flow {
-            flow = loop {
-                if let Step::Done(flow) = task.step(&mut context) {
-                    break flow;
-                }
-            };
-        }
-        if let Some(large) = context.large.take() {
-            LargeValue::abort(large, context.shard);
-        }
+        let flow = command::run_queued(&mut context, spec, number, &args);
         let muted = connection.end_reply(out_start, &mut self.pins, &mut self.shard, muted);
         self.budget.recount(connection);
         if let Some(begun_ns) = begun_ns {
@@ -173,22 +158,7 @@ impl<T: Transport> Core<T> {
             first_hash: self.no_hash,
             large: large,
         });
-        if let index @ 1.. = spec.first_key()
-            && index < args.len()
-        {
-            context.first_hash = context.hash(args.at(index));
-        }
-        let mut flow = command::run_queued(&mut context, spec, number, &args);
-        while let Flow::Later(mut task) = flow {
-            flow = loop {
-                if let Step::Done(flow) = task.step(&mut context) {
-                    break flow;
-                }
-            };
-        }
-        if let Some(large) = context.large.take() {
-            LargeValue::abort(large, context.shard);
-        }
+        let flow = command::run_queued(&mut context, spec, number, &args);
         match flow {
             Flow::Continue => {}
             Flow::Ask(_) | Flow::Clients(_) | Flow::Exec(_) => {

@@ -7,7 +7,8 @@
 //!
 //! A core collects what it has for another during a turn in a [`Bundle`], posts it at the turn's
 //! end, and marks it in the other's [`Mailbox`]. So the two touch shared memory once a turn and
-//! pair of cores, however many messages go over. A bundle's memory goes back and forth: emptied,
+//! pair of cores, however many messages go over; only pieces of large replies, which are asked for
+//! when what precedes them is sent, may take a second post. A bundle's memory goes back and forth: emptied,
 //! it carries the replies.
 //!
 //! - `queue`: a bounded queue of one producer and one consumer
